@@ -1,0 +1,96 @@
+"""Exact linear regions of piecewise-linear networks on 2-D slices, and how they move during training.
+
+>>> import torch
+>>> import splinecam_lite as sc
+>>> model = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1)).eval()
+>>> part = sc.partition(model, sc.Slice.box(-1, 1))
+>>> round(part.areas().sum(), 9)
+4.0
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# `partition` names a room and a function. Importing a room binds its name here, but only the first time; so
+# the room, which is empty, is imported now, and the name given back for the function.
+importlib.import_module("splinecam_lite.partition")
+del globals()["partition"]
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "LocalComplexity": "splinecam_lite.complexity.estimator",
+    "exact_complexity": "splinecam_lite.complexity.exact",
+    "ComplexError": "splinecam_lite.errors",
+    "FileError": "splinecam_lite.errors",
+    "ModelError": "splinecam_lite.errors",
+    "NotPiecewiseLinear": "splinecam_lite.errors",
+    "PredicateError": "splinecam_lite.errors",
+    "SliceError": "splinecam_lite.errors",
+    "SplineCamError": "splinecam_lite.errors",
+    "TraceError": "splinecam_lite.errors",
+    "Program": "splinecam_lite.network.program",
+    "Slice": "splinecam_lite.network.slices",
+    "Traced": "splinecam_lite.network.trace",
+    "trace": "splinecam_lite.network.trace",
+    "DecisionBoundary": "splinecam_lite.partition.boundary",
+    "partition": "splinecam_lite.partition.partition",
+    "Partition": "splinecam_lite.partition.result",
+    "Report": "splinecam_lite.partition.report",
+}
+"""Where each public name comes from. It is imported at first use: torch alone takes seconds."""
+
+__all__ = [
+    "ComplexError",
+    "DecisionBoundary",
+    "FileError",
+    "LocalComplexity",
+    "ModelError",
+    "NotPiecewiseLinear",
+    "Partition",
+    "PredicateError",
+    "Program",
+    "Report",
+    "Slice",
+    "SliceError",
+    "SplineCamError",
+    "TraceError",
+    "Traced",
+    "__version__",
+    "exact_complexity",
+    "partition",
+    "trace",
+]
+
+if TYPE_CHECKING:
+    from splinecam_lite.complexity.estimator import LocalComplexity
+    from splinecam_lite.complexity.exact import exact_complexity
+    from splinecam_lite.errors import (
+        ComplexError,
+        FileError,
+        ModelError,
+        NotPiecewiseLinear,
+        PredicateError,
+        SliceError,
+        SplineCamError,
+        TraceError,
+    )
+    from splinecam_lite.network.program import Program
+    from splinecam_lite.network.slices import Slice
+    from splinecam_lite.network.trace import Traced, trace
+    from splinecam_lite.partition.boundary import DecisionBoundary
+    from splinecam_lite.partition.partition import partition
+    from splinecam_lite.partition.report import Report
+    from splinecam_lite.partition.result import Partition
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'splinecam_lite' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

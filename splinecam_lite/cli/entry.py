@@ -1,0 +1,92 @@
+"""From the words of a command line to an exit code.
+
+| code | meaning                                                                                |
+|------|----------------------------------------------------------------------------------------|
+| 0    | done                                                                                   |
+| 1    | failed at work: disk full, out of memory, a result that did not pass its checks        |
+| 2    | refused: what was given cannot be used; nothing was computed                           |
+| 130  | interrupted (Ctrl-C); a file is either complete or not there                           |
+
+Anything else that is raised is a defect of splinecam_lite: it keeps its traceback, and ends with 1.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from splinecam_lite.errors import ComplexError, PredicateError, SplineCamError
+
+DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``splinecam-lite`` and return its exit code; see the table above.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after ``splinecam-lite``. Default: those of this process.
+
+    Examples
+    --------
+    >>> main(["--version"])
+    splinecam-lite 0.1.0
+    0
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(words)
+    except KeyboardInterrupt:
+        return _end("interrupted", INTERRUPTED)
+    except (ComplexError, PredicateError) as error:
+        return _end(f"{error} (a defect of splinecam_lite, not of your network; please report it)", FAILED)
+    except SplineCamError as error:
+        return _end(str(error), REFUSED)
+    except FileNotFoundError as error:
+        return _end(f"there is no file {error.filename}", REFUSED)
+    except BrokenPipeError:
+        # The reader of the output has gone; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        return _end(f"{error.strerror or error}: {error.filename or 'no file named'}", FAILED)
+    except MemoryError:
+        return _end("out of memory; take a smaller slice", FAILED)
+
+
+def _run(words: list[str]) -> int:
+    if words == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"splinecam-lite {version('splinecam-lite')}")
+        return DONE
+    import tyro  # here, so that Ctrl-C is clean from the first moment on
+
+    from splinecam_lite.cli import options
+
+    try:
+        command = tyro.cli(
+            options.Command,
+            prog="splinecam-lite",
+            description="Exact linear regions of piecewise-linear networks on 2-D slices of their input space.",
+            args=words or ["--help"],
+        )
+    except SystemExit as end:  # --help, or words that are no command
+        return int(end.code or DONE)
+    from splinecam_lite.cli import commands
+
+    run = {
+        options.Partition: commands.partition,
+        options.Complexity: commands.complexity,
+        options.Demo: commands.demo,
+        options.Warmup: commands.warmup,
+        options.Info: commands.info,
+    }[type(command)]
+    run(command)
+    return DONE
+
+
+def _end(message: str, code: int) -> int:
+    """Say why it ends, in one line, below whatever progress was shown."""
+    print(f"splinecam-lite: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,105 @@
+"""Arrays read without running code, and files that are complete or not there."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from splinecam_lite.cli.refusal import Refusal
+
+
+def read_array(name: str, rows: Sequence[int] = ()) -> np.ndarray:
+    """Return the numbers in a file.
+
+    Parameters
+    ----------
+    name : str
+        ``"x.npy"``, ``"x.npz"`` with one array, or ``"x.npz:name"``.
+    rows : sequence of int
+        Of the first axis, to return; none means all.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    Refusal
+        If the file is of another kind, holds Python objects or no numbers, or lacks the array or rows.
+    """
+    file, entry = name, ""
+    if ".npz:" in name:
+        file, _, entry = name.rpartition(":")
+    path = Path(file)
+    if path.suffix not in (".npy", ".npz"):
+        raise Refusal(f"{file} is neither .npy nor .npz; write it with numpy.save or numpy.savez")
+    if not path.is_file():
+        raise Refusal(f"there is no file {file}")
+    try:
+        read = np.load(path, allow_pickle=False)
+        array = read if isinstance(read, np.ndarray) else _entry(read, file, entry)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise Refusal(f"{file} holds no plain array of numbers: {str(error).partition('.')[0]}") from error
+    if array.dtype.kind not in "biuf":
+        raise Refusal(f"{name} holds {array.dtype}, not numbers")
+    if array.size == 0:
+        raise Refusal(f"{name} is empty, of shape {array.shape}")
+    wrong = [row for row in rows if not 0 <= row < (len(array) if array.ndim else 0)]
+    if wrong:
+        raise Refusal(f"there is no row {wrong[0]} in {name}, which has shape {array.shape}; rows count from 0")
+    return (array[list(rows)] if rows else array).astype(np.float64)
+
+
+def _entry(archive: "np.lib.npyio.NpzFile", file: str, entry: str) -> np.ndarray:
+    with archive:
+        if not entry and len(archive.files) == 1:
+            return archive[archive.files[0]]
+        if entry not in archive.files:
+            names = ", ".join(f"{file}:{name}" for name in archive.files[:6])
+            raise Refusal(f"{file} has {len(archive.files)} arrays; give one of {names or 'another file'}")
+        return archive[entry]
+
+
+def check_writable(option: str, path: Path | None, suffixes: Sequence[str]) -> None:
+    """Refuse, before any work, a file that could not be written after it.
+
+    Raises
+    ------
+    Refusal
+        If the name ends in none of ``suffixes``, names a folder, or lies in none that can be written to.
+    """
+    if path is None:
+        return
+    if path.suffix not in suffixes:
+        raise Refusal(f"{option} is {path}; its name must end in {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise Refusal(f"{option} is {path}, which is a folder")
+    if not path.parent.is_dir():
+        raise Refusal(f"{option} is {path}, but there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise Refusal(f"{option} is {path}, but nothing can be written to {path.parent}")
+
+
+@contextmanager
+def finished_file(path: Path) -> Iterator[Path]:
+    """Give a name to write to beside ``path``; it becomes ``path`` at the end, and vanishes if anything is raised."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        yield draft
+        draft.chmod(0o666 & ~_umask())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The permissions that this process withholds from new files; they can only be read by setting them."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,129 @@
+"""What the commands take: one frozen dataclass each, whose docstrings are the text of ``--help``."""
+
+# Annotations are read at run time, and the docstring of a field is one line: the help is wrapped anew.
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+# An option that need not be given: its help says so in words, where that matters, and not "(default: None)".
+Word = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+Data = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")]
+File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+Length = Annotated[float | None, arg(metavar="LENGTH", help_behavior_hint="")]
+Numbers = Annotated[tuple[float, ...], arg(metavar="NUMBER ...", help_behavior_hint="")]
+Integers = Annotated[tuple[int, ...], arg(metavar="INT ...", help_behavior_hint="")]
+Count = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The network."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL", help_behavior_hint="")]
+    """Where the module is made: net.py:build or package.net:build. It is called without arguments, in eval mode."""
+
+    weights: File = None
+    """State dict: .safetensors, .pt, .pth or .ckpt. Default: the weights the module is made with, from seed 0."""
+
+    input_shape: Integers = ()
+    """Shape of one input, e.g. 1 28 28. Default: that of the data."""
+
+    output: Word = None
+    """Node or path of a module at which the network ends. Default: what the module returns."""
+
+    normalise: Numbers = ()
+    """MEAN STD: the network sees (x - MEAN) / STD. For several channels, all means and then all stds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition(Network):
+    """Compute the exact partition of a network on a slice, given by one of --points, --around and --box."""
+
+    points: Data = None
+    """Three inputs, (3, *input shape), in a .npy or .npz file (or FILE.npz:ARRAY): the slice goes through them."""
+
+    around: Data = None
+    """One input, (*input shape), in such a file: the slice is a square around it, of half-width --radius."""
+
+    box: Numbers = ()
+    """LOW HIGH, or LOW1 LOW2 HIGH1 HIGH2: a rectangle, for networks of two inputs."""
+
+    rows: Integers = ()
+    """Rows of the file to take, counted from 0: three for --points, one for --around. Default: the whole file."""
+
+    margin: float = 0.25
+    """With --points: what the domain is grown by on each side, as a part of its size."""
+
+    radius: Length = None
+    """With --around: half-width of the square, in input units."""
+
+    seed: int = 0
+    """With --around: seed of its two random directions."""
+
+    decide: Literal["auto", "argmax", "argmin", "zero"] = "auto"
+    """What the decision boundary is of; auto: argmax of several outputs, the zero set of one."""
+
+    out: File = None
+    """Write the partition to this .npz file; splinecam_lite.Partition.load reads it."""
+
+    plot: File = None
+    """Write a figure to this .png, .pdf, .svg or .jpg file."""
+
+    color_by: Literal["class", "area", "norm", "pattern", "none"] = "class"
+    """What the colour of a region says in the figure."""
+
+    threads: Count = None
+    """Threads to work with; the result does not depend on it. Default: all cores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complexity(Network):
+    """Count the knots near each of many inputs, layer by layer: the sampled local complexity (arXiv 2402.15555)."""
+
+    points: Annotated[str, arg(metavar="FILE")]
+    """Inputs, (N, *input shape), in a .npy or .npz file (or FILE.npz:ARRAY)."""
+
+    radius: float = 0.005
+    """Radius of the cross-polytope around each input, in input units."""
+
+    directions: int = 25
+    """Random orthonormal directions; the network is evaluated at twice as many points around each input."""
+
+    seed: int = 0
+    """Seed of the directions."""
+
+    out: File = None
+    """Write the counts to this .npz file: per_layer (N, layers), layer_names, n_neurons, radius, directions, seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Train a network on real digits and follow its linear regions; writes a folder with a report."""
+
+    out: Annotated[Path, arg(metavar="FOLDER")] = Path("demo_out")
+    """Folder to write; the report is FOLDER/report.html."""
+
+    quick: bool = False
+    """A much shorter run, to see what comes out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warmup:
+    """Compile all kernels now, so that the first partition does not wait for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Print versions, threads, and where compiled kernels are kept."""
+
+
+Command = (
+    Annotated[Partition, subcommand("partition")]
+    | Annotated[Complexity, subcommand("complexity")]
+    | Annotated[Demo, subcommand("demo")]
+    | Annotated[Warmup, subcommand("warmup")]
+    | Annotated[Info, subcommand("info")]
+)

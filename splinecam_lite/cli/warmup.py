@@ -1,0 +1,42 @@
+"""Compile the engine's kernels before they are needed, so that nobody waits without knowing why."""
+
+import numpy as np
+
+from splinecam_lite.cli.console import stage
+
+COMPILE_SECONDS = 30
+"""What it takes on two slow cores."""
+
+
+def compile_at_first_use() -> None:
+    """Compile everything now, and say so, unless an earlier process has left it compiled."""
+    from splinecam_lite.engine.kernels import CACHE_DIRECTORY, is_compiled
+
+    if not is_compiled():
+        often = "every time: no cache can be written" if CACHE_DIRECTORY is None else "once per version"
+        with stage(f"compiling kernels ({often}; about {COMPILE_SECONDS} s)"):
+            use_every_kernel()
+
+
+def use_every_kernel() -> None:
+    """Run small networks through all of the engine: several blocks, knots that meet, each kind of decision."""
+    import torch
+    from torch import nn
+
+    from splinecam_lite.engine.plan import Tuning
+    from splinecam_lite.network.slices import Slice
+    from splinecam_lite.partition.partition import partition
+
+    generator = torch.Generator().manual_seed(0)
+    for n_outputs in (1, 3):
+        model = nn.Sequential(nn.Linear(2, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, n_outputs))
+        for weight in model.parameters():
+            # Whole numbers: knots that meet in one point take a path of their own.
+            weight.data = torch.randint(-3, 4, weight.shape, generator=generator).float()
+        several_blocks = Tuning(block_vertices=40, piece_vertices=15)
+        result = partition(model.eval(), Slice.box(-1, 1), _tuning=several_blocks, progress=False)
+        result.decision_boundary()
+        result.gradient_norms()
+        result.pattern_hashes()
+        result.patterns()
+        result.locate(np.zeros((1, 2)))

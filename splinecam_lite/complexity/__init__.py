@@ -1,0 +1,17 @@
+"""Local complexity: the sampled estimate, and the exact count that it is held against."""
+
+from splinecam_lite.complexity.estimator import LocalComplexity
+from splinecam_lite.complexity.exact import ExactComplexity, exact_complexity
+from splinecam_lite.complexity.frames import NeighbourhoodError, random_frame
+from splinecam_lite.complexity.result import ComplexityResult, Mean, recall
+
+__all__ = [
+    "ComplexityResult",
+    "ExactComplexity",
+    "LocalComplexity",
+    "Mean",
+    "NeighbourhoodError",
+    "exact_complexity",
+    "random_frame",
+    "recall",
+]

@@ -1,0 +1,135 @@
+"""Diamonds conv(x ± r v_1, x ± r v_2) as domains of the engine, many at a time.
+
+What can be is done for all points of a batch in one pass: the scales of the preactivations, their values at
+the corners, and with these the question whether any knot passes through a diamond at all. By induction over
+the layers: as long as none does, the network is affine on the diamond, and its corners tell all about the
+next layer. At the radii used in training most diamonds are like that, and never reach the engine.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from splinecam_lite.complexity.frames import cross_polytope
+from splinecam_lite.engine.plan import KnotStep, Plan
+from splinecam_lite.engine.predicate import SNAP
+from splinecam_lite.network.program import AffineOp, Program
+from splinecam_lite.network.slices import Slice
+from splinecam_lite.partition.planning import make_plan
+
+CORNERS = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+"""Of the diamond of radius 1, counter-clockwise; `cross_polytope` lists its vertices in this order."""
+
+Array = NDArray[np.float64]
+
+
+class Ranges(NamedTuple):
+    """Preactivations over the diamonds of a batch of points; one array (points, n_neurons) for each layer."""
+
+    low: tuple[Array, ...]
+    high: tuple[Array, ...]
+    scale: tuple[Array, ...]  # S_k of `engine.predicate`: the unit of rounding
+
+
+def preactivations_with_magnitudes(program: Program, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Evaluate a piecewise-linear program, and with each preactivation a bound on what was added up to it.
+
+    Yields
+    ------
+    z, magnitude : (batch, n_neurons) Tensors
+        ``magnitude`` is ``|W| |x| + |b|`` of the affine ops since the last activation.
+    """
+    value, magnitude = {0: x}, {0: x.abs()}
+    layers = {id(op) for op in program.preactivation_ops}
+    for i, op in enumerate(program.ops):
+        if id(op) in layers:
+            yield value[op.inputs[0]].flatten(1), magnitude[op.inputs[0]].flatten(1)
+        value[op.output] = op.run(*(value[v] for v in op.inputs))
+        if isinstance(op, AffineOp):
+            bound = op.magnitude(*(magnitude[v] for v in op.inputs))
+            magnitude[op.output] = bound if op.bias is None else bound + op.bias.abs()
+        else:
+            magnitude[op.output] = value[op.output].abs()
+        for v in {*op.inputs, op.output}:
+            if program.last_use(v) <= i:
+                del value[v], magnitude[v]
+
+
+@torch.inference_mode()
+def corner_ranges(program: Program, points: Tensor, frame: Tensor, radius: float) -> Ranges:
+    """Return least and largest preactivations at the corners of the diamonds, and their scales.
+
+    Parameters
+    ----------
+    program : Program
+        Piecewise linear, float64, on the CPU.
+    points : (n, *input_shape)
+    frame : (2, *input_shape) or (n, 2, *input_shape)
+    radius : float
+    """
+    corners = cross_polytope(points, frame, radius)
+    rows = torch.cat((corners, points.unsqueeze(1)), dim=1)  # scales are taken at the centre, too
+    low, high, scale = [], [], []
+    for z, magnitude in preactivations_with_magnitudes(program, rows.flatten(0, 1)):
+        at_corners = z.unflatten(0, (len(points), 5))[:, :4]
+        low.append(at_corners.amin(dim=1).numpy())
+        high.append(at_corners.amax(dim=1).numpy())
+        scale.append(magnitude.unflatten(0, (len(points), 5)).amax(dim=1).numpy())
+    return Ranges(tuple(low), tuple(high), tuple(scale))
+
+
+class DiamondPlans:
+    """Plans of the engine for the diamonds around many points of one network.
+
+    Everything but place and tolerances is worked out once.
+
+    Parameters
+    ----------
+    program : Program
+        Float64, on the CPU.
+    point : (*input_shape) Tensor
+        Any of the points.
+    frame : (2, *input_shape)
+        Any of the frames.
+    radius : float
+
+    Raises
+    ------
+    NotPiecewiseLinear
+        If the program has no exact partition.
+    """
+
+    def __init__(self, program: Program, point: Tensor, frame: Tensor, radius: float):
+        self._plan = make_plan(program, Slice.around(point.numpy(), radius, frame.numpy(), shape="diamond"))
+        self._plan = self._plan._replace(domain=radius * CORNERS)
+        self._layers = [step for step in self._plan.steps if isinstance(step, KnotStep)]
+
+    def cut(self, ranges: Ranges) -> NDArray[np.bool_]:
+        """Tell which diamonds some knot passes through, from the ranges at their corners (points,)."""
+        cut = np.zeros(len(ranges.low[0]) if ranges.low else 0, bool)
+        for step, low, high, scale in zip(self._layers, *ranges, strict=True):
+            for breakpoints, jumps in zip(step.breakpoints, step.jumps, strict=True):
+                slack = SNAP * np.maximum(scale, np.abs(breakpoints))
+                cut |= ((low < breakpoints - slack) & (high > breakpoints + slack) & (jumps != 0)).any(axis=1)
+        return cut
+
+    def plan(self, point: Tensor, frame: Tensor, scales: list[Array]) -> Plan:
+        """Return the plan for the diamond of ``frame`` (2, *input_shape) around ``point``.
+
+        Parameters
+        ----------
+        scales : list of (n_neurons,) float64
+            Of each layer, for this diamond.
+        """
+        steps = []
+        for step in self._plan.steps:
+            if isinstance(step, KnotStep):
+                tolerance = SNAP * np.maximum(scales[step.layer], np.abs(step.breakpoints))
+                step = step._replace(tolerance=tolerance)
+            steps.append(step)
+        columns = torch.cat((frame, point.unsqueeze(0))).numpy()
+        return self._plan._replace(steps=tuple(steps), input_columns=columns)

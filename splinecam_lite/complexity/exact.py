@@ -1,0 +1,232 @@
+"""The exact count: which neurons change sign anywhere in a diamond of the input space.
+
+With two directions the neighbourhood of the estimate is the diamond conv(x ± r v_1, x ± r v_2), a domain
+whose exact partition the engine computes. On each of its regions every preactivation ``z`` is affine, so over
+the closed diamond ``z`` is least and largest at vertices of the partition, and a neuron crosses if there
+
+    min z < 0 <= max z
+
+as in the estimate, whose 2P = 4 vertices are the diamond's corners: the estimate is a lower bound, and
+reaches it on the first layer, which is affine on the whole diamond. At a vertex on its own knot a neuron has
+``z = 0`` but for rounding, so ``|z|`` up to the engine's snap (``2^-40`` of the scale of the neuron) is 0
+here, too. Where that decides, the neuron is counted as *touching*.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from splinecam_lite.complexity.current import CurrentProgram
+from splinecam_lite.complexity.diamonds import DiamondPlans, corner_ranges
+from splinecam_lite.complexity.estimator import default_batch
+from splinecam_lite.complexity.frames import NeighbourhoodError, as_points, check_frame, check_radius
+from splinecam_lite.complexity.result import ComplexityResult
+from splinecam_lite.engine.engine import EngineResult, decode, run
+from splinecam_lite.engine.plan import Plan
+from splinecam_lite.engine.predicate import SNAP
+from splinecam_lite.errors import ModelError
+from splinecam_lite.network.program import Program
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ExactComplexity(ComplexityResult):
+    """Exact crossings in diamonds, and what else their partitions tell; see `ComplexityResult`.
+
+    Attributes
+    ----------
+    touching : (points, layers) int64
+        Neurons whose least or largest preactivation is 0 within rounding: their zero set touches the diamond,
+        or misses it by rounding. An estimate may count these otherwise.
+    n_regions : (points,) int64
+        Activation regions.
+    knot_length : (points,) float64
+        Length of all knots inside, in input units; knots that lie on one another count once.
+    layer_knot_length : (points, layers) float64
+        Length of the knots of each layer.
+    n_snaps : (points,) int64
+        Decisions of the engine that rest on a value within rounding of 0.
+    """
+
+    touching: Counts
+    n_regions: Counts
+    knot_length: Array
+    layer_knot_length: Array
+    n_snaps: Counts
+
+    @property
+    def area(self) -> float:
+        """Of each diamond, in input units squared."""
+        return 2.0 * self.radius**2
+
+
+def exact_complexity(
+    model: nn.Module | Program,
+    points: object,
+    frame: object,
+    radius: float,
+    *,
+    batch_size: int | None = None,
+) -> ExactComplexity:
+    """Count exactly the neurons that cross the diamonds of radius ``radius`` around points.
+
+    Parameters
+    ----------
+    model : nn.Module or Program
+        Piecewise linear. A module is exported at each call; for many calls give the `Program`.
+    points : (points, *input_shape) array or tensor
+    frame : (2, *input_shape), or (points, 2, *input_shape) with one for each point
+        Orthonormal; `random_frame` draws one.
+    radius : float
+        Half the diagonal of the diamonds, in input units.
+    batch_size : int, optional
+        Points whose corners are evaluated at once; the result does not depend on it.
+
+    Returns
+    -------
+    ExactComplexity
+
+    Raises
+    ------
+    NotPiecewiseLinear
+        If the network has no exact partition.
+    NeighbourhoodError
+        If points, frame or radius do not fit.
+
+    Examples
+    --------
+    The neuron of the second layer is negative at all four corners, and positive in the middle: the estimate
+    misses it.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1), nn.ReLU()).eval()
+    >>> _ = model[0].weight.data.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    >>> _ = model[2].weight.data.copy_(torch.tensor([[-1.0, -1.0]]))
+    >>> _ = model[0].bias.data.zero_(), model[2].bias.data.fill_(0.25)
+    >>> exact = exact_complexity(model, [[0.0, 0.0]], torch.eye(2), 1.0)
+    >>> exact.per_layer.tolist(), exact.n_regions.tolist()
+    ([[2, 1]], [4])
+    """
+    x, radius = as_points(points).cpu().double(), check_radius(radius)
+    program = CurrentProgram(model).program(tuple(x.shape[1:])).to(torch.float64)
+    if tuple(x.shape[1:]) != program.input_shape:
+        raise ModelError(
+            f"the points have shape {tuple(x.shape)}; "
+            f"this network takes (points, {str(program.input_shape)[1:]}"
+        )
+    frames = _pairs(frame, x)
+    plans = DiamondPlans(program, x[0], frames[0], radius)
+    found = _Found.nothing(len(x), len(program.n_neurons))
+    step = batch_size or default_batch(program, 10)  # five values and magnitudes for each point
+    for start in range(0, len(x), step):
+        _count(program, plans, x[start : start + step], frames[start : start + step], radius, found, start)
+    return ExactComplexity(
+        found.crossings,
+        np.array(program.n_neurons, dtype=np.int64),
+        program.layer_names,
+        radius,
+        2,
+        found.touching,
+        found.n_regions,
+        found.knot_length,
+        found.layer_knot_length,
+        found.n_snaps,
+    )
+
+
+def _pairs(frame: object, x: Tensor) -> Tensor:
+    """Check the frame, and return one for each point, (points, 2, *input_shape)."""
+    frames = torch.as_tensor(frame).detach().cpu().double()
+    shape = tuple(x.shape[1:])
+    check_frame(frames, shape)
+    expected = (len(x), 2, *shape)
+    if tuple(frames.shape) not in (expected, expected[1:]):
+        raise NeighbourhoodError(
+            f"the frame has shape {tuple(frames.shape)}; "
+            f"diamonds need two directions, {expected[1:]}, or {expected}"
+        )
+    return frames.expand(expected)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Arrays that are filled point by point; see `ExactComplexity`."""
+
+    crossings: Counts
+    touching: Counts
+    n_regions: Counts
+    knot_length: Array
+    layer_knot_length: Array
+    n_snaps: Counts
+
+    @staticmethod
+    def nothing(points: int, layers: int) -> "_Found":
+        """Diamonds of one region each."""
+        return _Found(
+            np.zeros((points, layers), np.int64),
+            np.zeros((points, layers), np.int64),
+            np.ones(points, np.int64),
+            np.zeros(points),
+            np.zeros((points, layers)),
+            np.zeros(points, np.int64),
+        )
+
+
+def _count(
+    program: Program, plans: DiamondPlans, x: Tensor, frames: Tensor, radius: float, found: _Found, start: int
+) -> None:
+    """Fill in what is found in the diamonds around ``x``, points ``start`` and on."""
+    ranges, rows = corner_ranges(program, x, frames, radius), default_batch(program, 1)
+    for i in np.flatnonzero(plans.cut(ranges)):
+        plan = plans.plan(x[i], frames[i], [scale[i] for scale in ranges.scale])
+        result = run(plan)
+        for layer, (low, high) in enumerate(
+            _vertex_ranges(program, x[i], frames[i], result.complex.xy, rows)
+        ):
+            ranges.low[layer][i], ranges.high[layer][i] = low, high
+        found.n_regions[start + i] = result.complex.n_faces
+        found.n_snaps[start + i] = len(result.snaps)
+        found.knot_length[start + i], found.layer_knot_length[start + i] = _knot_lengths(
+            plan, result, len(ranges.low)
+        )
+    for layer, (low, high, scale) in enumerate(zip(*ranges, strict=True)):
+        slack = SNAP * scale
+        here = slice(start, start + len(x))
+        found.crossings[here, layer] = ((low < -slack) & (high >= -slack)).sum(axis=1)
+        # Without slack the value is a certain 0: a dead neuron.
+        near = ((np.abs(low) <= slack) | (np.abs(high) <= slack)) & (slack > 0)
+        found.touching[here, layer] = near.sum(axis=1)
+
+
+@torch.inference_mode()
+def _vertex_ranges(
+    program: Program, x: Tensor, frame: Tensor, xy: Array, rows: int
+) -> list[tuple[Array, Array]]:
+    """Return for each layer the least and largest preactivations (n_neurons,) over vertices ``xy`` (V, 2).
+
+    They are evaluated ``rows`` at a time.
+    """
+    inputs = [op.inputs[0] for op in program.preactivation_ops]
+    low: list[Tensor] = [torch.full((n,), torch.inf, dtype=torch.float64) for n in program.n_neurons]
+    high = [-bound for bound in low]
+    for uv in torch.from_numpy(xy).split(rows):
+        values = program.run(x + torch.tensordot(uv, frame, dims=1), keep=inputs)
+        for layer, value in enumerate(inputs):
+            z = values[value].flatten(1)
+            torch.minimum(low[layer], z.amin(dim=0), out=low[layer])
+            torch.maximum(high[layer], z.amax(dim=0), out=high[layer])
+    return [(a.numpy(), b.numpy()) for a, b in zip(low, high, strict=True)]
+
+
+def _knot_lengths(plan: Plan, result: EngineResult, n_layers: int) -> tuple[float, Array]:
+    """Return the length of all knots, and of those of each layer (layers,)."""
+    ends = result.complex.xy[result.complex.edge_vertices]
+    length = np.hypot(*(ends[:, 1] - ends[:, 0]).T)
+    edge = np.repeat(np.arange(len(length)), np.diff(result.edge_knot_ptr))
+    lies_on = np.zeros((n_layers, len(length)), bool)
+    lies_on[decode(plan, result.edge_knots)[:, 0], edge] = True
+    return float(length[lies_on.any(axis=0)].sum()), lies_on @ length

@@ -1,0 +1,184 @@
+"""Neighbourhoods of the estimate: orthonormal frames and the cross-polytopes that they span.
+
+    the cross-polytope of radius r around x           x + r v_2
+    is the hull of the 2P points x ± r v_p                /\\
+                                                         /  \\
+    v_1 .. v_P: the frame, orthonormal        x - r v_1 < x  > x + r v_1
+                                                         \\  /
+    P = 2: a diamond                                      \\/
+                                                      x - r v_2
+
+Random numbers come from generators of this file's own, on the CPU and in float64: the same seed gives the
+same frame on every device and in every dtype, and torch's global random state is neither read nor moved.
+"""
+
+from collections.abc import Iterable
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splinecam_lite.errors import SplineCamError
+
+ORTHONORMAL = 2.0**-20
+"""Largest deviation of ``frame @ frame.T`` from 1: a frame given in float32 passes, a skew one does not."""
+
+
+class NeighbourhoodError(SplineCamError):
+    """The points, radius or directions given do not make neighbourhoods."""
+
+
+def random_frame(input_shape: tuple[int, ...], directions: int, seed: int = 0) -> Tensor:
+    """Return a random orthonormal frame, uniform over all orientations.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of one input, without the batch.
+    directions : int
+        P, from 1 to the number of entries of an input.
+    seed : int
+        The frame is a function of these three arguments alone.
+
+    Returns
+    -------
+    (P, *input_shape) float64 Tensor
+
+    Raises
+    ------
+    NeighbourhoodError
+        If there are not that many orthogonal directions.
+
+    Examples
+    --------
+    >>> frame = random_frame((1, 28, 28), 25).flatten(1)
+    >>> torch.allclose(frame @ frame.T, torch.eye(25, dtype=torch.float64))
+    True
+    >>> random_frame((3,), 4)
+    Traceback (most recent call last):
+        ...
+    splinecam_lite.complexity.frames.NeighbourhoodError: 4 directions asked for, but inputs of shape (3,) ...
+    """
+    return _drawn(input_shape, directions, seed)
+
+
+def random_frames(
+    input_shape: tuple[int, ...], directions: int, seed: int = 0, *, numbers: Iterable[int]
+) -> Tensor:
+    """Return random frames of their own for the points of the given numbers.
+
+    The frame of a point depends on the seed and its number, not on which others are drawn with it.
+
+    Returns
+    -------
+    (len(numbers), P, *input_shape) float64 Tensor
+
+    Raises
+    ------
+    NeighbourhoodError
+        As `random_frame`.
+
+    Examples
+    --------
+    >>> together, alone = random_frames((5,), 2, numbers=range(3)), random_frames((5,), 2, numbers=[2])
+    >>> torch.equal(together[2], alone[0])
+    True
+    """
+    # A CPU generator keeps 32 bits of its seed, so that sums such as seed + number would soon repeat.
+    seeds = (int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) for number in numbers)
+    return torch.stack([_drawn(input_shape, directions, s) for s in seeds])
+
+
+def _drawn(input_shape: tuple[int, ...], directions: int, seed: int) -> Tensor:
+    size = prod(input_shape)
+    if not 1 <= directions <= size:
+        raise NeighbourhoodError(
+            f"{directions} directions asked for, but inputs of shape {tuple(input_shape)} have 1 to {size}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(size, directions, generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(normal)
+    # QR fixes the signs of q by its own rules; with a positive diagonal of r all orientations are alike.
+    return (q * r.diagonal().sign()).T.reshape(directions, *input_shape).contiguous()
+
+
+def check_frame(frame: Tensor, input_shape: tuple[int, ...]) -> None:
+    """Raise unless ``frame`` (..., P, *input_shape) is orthonormal.
+
+    Raises
+    ------
+    NeighbourhoodError
+        Names the shape or the deviation found.
+    """
+    size = prod(input_shape)
+    at = frame.ndim - len(input_shape) - 1
+    if at < 0 or tuple(frame.shape[at + 1 :]) != tuple(input_shape) or not 1 <= frame.shape[at] <= size:
+        shape = ", ".join(map(str, input_shape))
+        raise NeighbourhoodError(f"the frame has shape {tuple(frame.shape)}; it needs (1 to {size}, {shape})")
+    rows = frame.flatten(at + 1)
+    deviation = float((rows @ rows.mT - torch.eye(rows.shape[-2], dtype=rows.dtype)).abs().max())
+    if not deviation <= ORTHONORMAL:
+        raise NeighbourhoodError(
+            f"the frame is not orthonormal (off by {deviation:.1e}); random_frame draws one that is"
+        )
+
+
+def as_points(points: object) -> Tensor:
+    """Return points (n, *input_shape) as a tensor, without gradient; dtype and device as given.
+
+    Raises
+    ------
+    NeighbourhoodError
+        If there are none, or one of them is not finite.
+
+    Examples
+    --------
+    >>> as_points([[0.0, float("nan")]])
+    Traceback (most recent call last):
+        ...
+    splinecam_lite.complexity.frames.NeighbourhoodError: point 0 holds NaN or infinity; give finite points
+    """
+    x = points.detach() if isinstance(points, Tensor) else torch.as_tensor(np.asarray(points))
+    if x.ndim < 2 or not len(x):
+        raise NeighbourhoodError(
+            f"the points have shape {tuple(x.shape)}; give at least one, as (points, *input_shape)"
+        )
+    finite = x.flatten(1).isfinite().all(dim=1)
+    if not bool(finite.all()):
+        raise NeighbourhoodError(
+            f"point {int((~finite).nonzero()[0])} holds NaN or infinity; give finite points"
+        )
+    return x
+
+
+def check_radius(radius: float) -> float:
+    """Return the radius, or raise `NeighbourhoodError` unless it is positive and finite."""
+    if not 0 < radius < np.inf:
+        raise NeighbourhoodError(f"the radius is {radius}; it must be a positive number")
+    return float(radius)
+
+
+def cross_polytope(points: Tensor, frame: Tensor, radius: float) -> Tensor:
+    """Return the vertices x + r v_1, .., x + r v_P, x - r v_1, .., x - r v_P of each neighbourhood.
+
+    Parameters
+    ----------
+    points : (n, *input_shape)
+    frame : (P, *input_shape), or (n, P, *input_shape) with one frame for each point
+    radius : float
+        In input units.
+
+    Returns
+    -------
+    (n, 2P, *input_shape) Tensor
+
+    Examples
+    --------
+    For P = 2 they are the corners of a diamond, counter-clockwise.
+
+    >>> cross_polytope(torch.zeros(1, 2), torch.eye(2), 0.5).tolist()
+    [[[0.5, 0.0], [0.0, 0.5], [-0.5, 0.0], [0.0, -0.5]]]
+    """
+    steps = radius * frame
+    return points.unsqueeze(1) + torch.cat((steps, -steps), dim=frame.ndim - points.ndim)

@@ -1,0 +1,120 @@
+"""Cut every edge of a complex where knots cross it.
+
+    start  end    outcome for one knot
+      -     +     crossing: a new vertex strictly between
+      +     -     the same
+      -     0     none; the knot passes through the end vertex
+      0     +     none; the knot passes through the start vertex
+      0     0     none; the edge already lies on the knot
+      -     -     none
+      +     +     none
+
+Several crossings of one edge are put in order along it. Two are one vertex if either knot has sign 0 at the
+other's place; each is compared with the *first* of its cluster, so that clusters do not creep along the edge.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.predicate import bit, count_bits, lowest, sign, without_lowest
+
+
+class EdgeCuts(NamedTuple):
+    """New vertices on the edges, numbered from ``first[0]`` on, in order along each edge.
+
+    Edge ``e`` holds the new vertices ``first[e] .. first[e + 1] - 1``, from its start to its end. New vertex
+    ``first[0] + i`` lies at ``(1 - place[i]) * parents[i, 0] + place[i] * parents[i, 1]``.
+    """
+
+    first: np.ndarray  # (E + 1,) int32
+    parents: np.ndarray  # (n, 2) int32: start and end of the edge
+    place: np.ndarray  # (n,) float64 in (0, 1)
+    positive: np.ndarray  # (n,) uint64
+    negative: np.ndarray  # (n,) uint64
+    on: np.ndarray  # (n,) uint64: the knots that cross here
+    merged: np.ndarray  # (m, 2) int64: vertex and knot that was moved onto it
+    moved: np.ndarray  # (m,) float64: by how much, as a part of the edge's length
+
+
+@kernel
+def _meet(Z, tolerance, u, w, j, t_j, k, t_k):
+    """Tell whether knots ``j`` and ``k`` cross the edge ``u w`` at one place."""
+    at_j = Z[u, k] + t_j * (Z[w, k] - Z[u, k])
+    at_k = Z[u, j] + t_k * (Z[w, j] - Z[u, j])
+    return sign(at_j, tolerance[k]) == 0 or sign(at_k, tolerance[j]) == 0
+
+
+@kernel
+def _crossings_in_order(Z, u, w, crossing, knots, places):
+    """Write the knots of word ``crossing`` and their places in order along the edge; return how many."""
+    n = 0
+    while crossing:
+        k = lowest(crossing)
+        crossing = without_lowest(crossing)
+        t = Z[u, k] / (Z[u, k] - Z[w, k])
+        i = n
+        while i > 0 and places[i - 1] > t:
+            places[i], knots[i] = places[i - 1], knots[i - 1]
+            i -= 1
+        places[i], knots[i] = t, k
+        n += 1
+    return n
+
+
+@kernel
+def cut_edges(edge_vertices, positive, negative, Z, tolerance):
+    """Cut all edges at all knots; see the table above.
+
+    Parameters
+    ----------
+    edge_vertices : (E, 2) int32
+    positive, negative : (V,) uint64
+    Z : (V, n_knots) float64
+    tolerance : (n_knots,) float64
+
+    Returns
+    -------
+    EdgeCuts
+    """
+    n_edges, n_old = len(edge_vertices), len(Z)
+    bound = 0
+    for e in range(n_edges):
+        u, w = edge_vertices[e, 0], edge_vertices[e, 1]
+        bound += count_bits((positive[u] & negative[w]) | (negative[u] & positive[w]))
+    first = np.empty(n_edges + 1, np.int32)
+    parents, place = np.empty((bound, 2), np.int32), np.empty(bound)
+    plus, minus, on = np.empty(bound, np.uint64), np.empty(bound, np.uint64), np.empty(bound, np.uint64)
+    merged, moved = np.empty((bound, 2), np.int64), np.empty(bound)
+    knots, places = np.empty(64, np.int64), np.empty(64)
+    n = m = 0
+    for e in range(n_edges):
+        first[e] = n_old + n
+        u, w = edge_vertices[e, 0], edge_vertices[e, 1]
+        crossing = (positive[u] & negative[w]) | (negative[u] & positive[w])
+        if not crossing:
+            continue
+        n_crossings = _crossings_in_order(Z, u, w, crossing, knots, places)
+        here_plus, here_minus = positive[u] & crossing, negative[u] & crossing
+        rest_plus = (positive[u] | positive[w]) & ~crossing
+        rest_minus = (negative[u] | negative[w]) & ~crossing
+        i = 0
+        while i < n_crossings:
+            cluster = bit(knots[i])
+            j = i + 1
+            while j < n_crossings and _meet(Z, tolerance, u, w, knots[i], places[i], knots[j], places[j]):
+                cluster |= bit(knots[j])
+                merged[m, 0], merged[m, 1], moved[m] = n_old + n, knots[j], places[j] - places[i]
+                m += 1
+                j += 1
+            parents[n, 0], parents[n, 1], place[n] = u, w, places[i]
+            plus[n], minus[n] = rest_plus | (here_plus & ~cluster), rest_minus | (here_minus & ~cluster)
+            on[n] = cluster
+            turned = here_plus & cluster
+            here_plus = (here_plus & ~cluster) | (here_minus & cluster)
+            here_minus = (here_minus & ~cluster) | turned
+            n += 1
+            i = j
+    first[n_edges] = n_old + n
+    return EdgeCuts(first, parents[:n], place[:n], plus[:n], minus[:n], on[:n], merged[:m], moved[:m])

@@ -1,0 +1,136 @@
+"""The engine: a plan in, the exact partition out.
+
+    plan  ->  blocks, each taken to the end by itself  ->  sewn together  ->  labelled  ->  checked
+
+What is wrong is never returned: a complex that breaks an invariant, or an inner edge on which no knot lies, is an error.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from splinecam_lite.engine.blocks import Finished, run_blocks
+from splinecam_lite.engine.complex import OUTER, Complex, check_complex
+from splinecam_lite.engine.labels import Patterns, edge_knots
+from splinecam_lite.engine.plan import KnotStep, Plan, Tuning
+from splinecam_lite.engine.sewing import SeamMismatch, Sewn, sew
+from splinecam_lite.errors import ComplexError
+
+ATTEMPTS = 4
+"""Times the domain is cut into other pieces before two sides of a seam that disagree are given up."""
+
+
+class Block(NamedTuple):
+    """The network restricted to a set of neighbouring faces.
+
+    On face ``first_face + i``: ``r_j = D[j] @ (u, v, 1, r_1, .., r_K)`` where bit ``j`` of ``bits[i]`` is set and 0
+    where not, and ``output = output_columns.T @ (u, v, 1, r)``.
+    """
+
+    first_face: int
+    n_faces: int
+    knots: np.ndarray  # (K,) int64: pattern bit of each hinge
+    D: np.ndarray  # (K, 3+K)
+    bits: np.ndarray  # (n_faces, words) uint64
+    frozen: np.ndarray  # (n_words,) uint64: the rest of the pattern
+    output_columns: np.ndarray  # (3+K, n_outputs)
+
+
+class EngineResult(NamedTuple):
+    """The partition of the domain."""
+
+    complex: Complex
+    blocks: tuple[Block, ...]
+    outputs: np.ndarray  # (V, n_outputs)
+    edge_knot_ptr: np.ndarray  # (E + 1,)
+    edge_knots: np.ndarray  # (n,) int64: pattern bits
+    snaps: np.ndarray  # (n, 4): pattern bit, u, v, displacement
+    attempts: int  # times the domain was cut up
+
+
+def factored_patterns(blocks: tuple[Block, ...]) -> Patterns:
+    """Return the patterns of all faces as flat arrays for the kernels of `labels`."""
+    return Patterns(
+        first_faces=np.array([b.first_face for b in blocks] + [blocks[-1].first_face + blocks[-1].n_faces]),
+        frozen=np.stack([b.frozen for b in blocks]),
+        knots=np.concatenate([b.knots for b in blocks]),
+        knot_ptr=np.concatenate(([0], np.cumsum([len(b.knots) for b in blocks]))),
+        bits=np.concatenate([b.bits.ravel() for b in blocks]),
+        bit_ptr=np.concatenate(([0], np.cumsum([b.bits.size for b in blocks]))),
+    )
+
+
+def _sewn(
+    plan: Plan, tuning: Tuning, threads: int, progress: Callable[[float], None] | None
+) -> tuple[list[Finished], Sewn, int]:
+    """Run and sew, cutting the domain into other pieces where two sides of a seam disagree."""
+    for attempt in range(1, ATTEMPTS + 1):
+        finished = run_blocks(plan, tuning, threads, progress)
+        try:
+            return finished, sew(finished, len(plan.domain)), attempt
+        except SeamMismatch as mismatch:
+            if attempt == ATTEMPTS:
+                raise ComplexError(f"{mismatch}, however the domain was cut up; move the slice a little") from mismatch
+        tuning = tuning._replace(
+            block_vertices=tuning.block_vertices * 3 // 2 + 1, piece_vertices=tuning.piece_vertices * 4 // 3 + 1
+        )
+    raise AssertionError
+
+
+def run(
+    plan: Plan,
+    tuning: Tuning | None = None,
+    threads: int = 1,
+    progress: Callable[[float], None] | None = None,
+) -> EngineResult:
+    """Compute the exact partition that ``plan`` makes of its domain.
+
+    Parameters
+    ----------
+    plan : Plan
+    tuning : Tuning, optional
+        How the work is cut up; the result does not depend on it.
+    threads : int
+        Blocks worked on at once; the result does not depend on it, bit for bit.
+    progress : callable, optional
+        Called with the share of the domain's area that is finished.
+
+    Returns
+    -------
+    EngineResult
+
+    Raises
+    ------
+    PredicateError
+        Where signs contradict each other beyond what rounding explains.
+    ComplexError
+        Where the result breaks an invariant of `Complex`.
+    """
+    finished, sewn, attempts = _sewn(plan, tuning or Tuning(), threads, progress)
+    complex = sewn.complex
+    check_complex(complex, plan.domain)
+    blocks = tuple(
+        Block(int(first), len(b.mesh.face_ptr) - 1, b.knots, b.D, b.bits, b.frozen, b.output_columns)
+        for first, b in zip(sewn.first_faces, finished)
+    )
+    ptr, knots = edge_knots(factored_patterns(blocks), complex.edge_faces)
+    unlabelled = np.flatnonzero((np.diff(ptr) == 0) & (complex.edge_faces != OUTER).all(axis=1))
+    if len(unlabelled):
+        e = int(unlabelled[0])
+        raise ComplexError(f"no knot lies on edge {e}, between faces {complex.edge_faces[e].tolist()}")
+    outputs = np.empty((complex.n_vertices, blocks[0].output_columns.shape[1]))
+    outputs[sewn.vertex] = np.concatenate([b.outputs for b in finished])
+    return EngineResult(
+        complex, blocks, outputs, ptr, knots, np.concatenate([b.snaps for b in finished]), attempts
+    )
+
+
+def decode(plan: Plan, bits: np.ndarray) -> np.ndarray:
+    """Return the (layer, neuron, breakpoint) of pattern bits, (n, 3) int64."""
+    layers = [step for step in plan.steps if isinstance(step, KnotStep)]
+    first = np.array([step.first_bit for step in layers], np.int64)
+    width = np.array([step.breakpoints.shape[1] for step in layers], np.int64)
+    layer = np.searchsorted(first, bits, side="right") - 1
+    flat = bits - first[layer]
+    return np.stack((layer, flat % width[layer], flat // width[layer]), axis=1)

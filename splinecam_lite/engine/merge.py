@@ -1,0 +1,152 @@
+"""Drop edges that are no border, and join the faces on their two sides.
+
+    before                                after: d dropped, v dissolved
+
+        +------v------+                       +-------------+
+        |      |      |                       |             |
+        |  f   d   g  |                       |      f      |
+        |      |      |                       |             |
+        x------w------y                       x------w------y
+               |                                     |
+
+The border of a joined face is followed half-edge by half-edge, from each that stays to the next one of its face;
+where that one is dropped, across it to the next one of the face behind, until one stays. A vertex is *dissolved*
+where the caller allows it and just two edges are left; those become one. The caller allows it only where two such
+edges are in one line: between pieces of one old edge, or of the border between two winners of a maximum.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.subdivide import Mesh
+
+
+class Merged(NamedTuple):
+    """A mesh without its dropped edges. Vertices and faces keep their order."""
+
+    mesh: Mesh
+    vertex: np.ndarray  # (V,) int32: old vertex
+    edge: np.ndarray  # (E,) int32: an old edge, one of those that became this one
+    face: np.ndarray  # (F,) int32: an old face, one of those that became this one
+
+
+class _Written(NamedTuple):
+    """The merged mesh as it is written."""
+
+    edge_vertices: np.ndarray  # (E, 2) int32: -1 where the end is not yet known
+    edge: np.ndarray  # (E,) int32
+    edge_number: np.ndarray  # (old E,) int32: new number of an old edge, -1 before it is met
+    face_vertex: np.ndarray  # (n,) int32
+    face_edge: np.ndarray  # (n,) int32
+
+
+@kernel
+def _half_edges(mesh):
+    """Return for each corner the next one of its face, and for each edge its corners on the left and on the right."""
+    following = np.empty(len(mesh.face_vertex), np.int32)
+    corner = np.full((len(mesh.edge_vertices), 2), -1, np.int32)
+    for f in range(len(mesh.face_ptr) - 1):
+        start, stop = mesh.face_ptr[f], mesh.face_ptr[f + 1]
+        for c in range(start, stop):
+            following[c] = c + 1 if c + 1 < stop else start
+            e = mesh.face_edge[c]
+            corner[e, 0 if mesh.edge_vertices[e, 0] == mesh.face_vertex[c] else 1] = c
+    return following, corner
+
+
+@kernel
+def _number_vertices(edge_vertices, dropped, dissolvable):
+    """Return the vertices that stay, and for every old one its new number, or -1 where it goes."""
+    degree = np.zeros(len(dissolvable), np.int32)
+    for e in range(len(edge_vertices)):
+        if not dropped[e]:
+            degree[edge_vertices[e, 0]] += 1
+            degree[edge_vertices[e, 1]] += 1
+    number = np.full(len(dissolvable), -1, np.int32)
+    kept = np.empty(len(dissolvable), np.int32)
+    n = 0
+    for v in range(len(dissolvable)):
+        if degree[v] > 0 and not (dissolvable[v] and degree[v] == 2):
+            number[v], kept[n] = n, v
+            n += 1
+    return kept[:n].copy(), number
+
+
+@kernel
+def _following_kept(mesh, dropped, following, corner, c):
+    """Return the half-edge after ``c`` on the border of its joined face."""
+    c = following[c]
+    while dropped[mesh.face_edge[c]]:
+        e = mesh.face_edge[c]
+        c = following[corner[e, 0] if corner[e, 1] == c else corner[e, 1]]
+    return c
+
+
+@kernel
+def _follow_border(mesh, dropped, following, corner, number, seen, first, written, n, n_edges):
+    """Write the joined face whose border starts with half-edge ``first``; return the new counts of corners and edges."""
+    start, c, closed = n, first, False
+    while not closed:
+        v, e = mesh.face_vertex[c], mesh.face_edge[c]
+        seen[c] = True
+        if number[v] < 0:
+            written.edge_number[e] = written.face_edge[n - 1]
+        else:
+            if written.edge_number[e] < 0:
+                written.edge_number[e], written.edge[n_edges] = n_edges, e
+                written.edge_vertices[n_edges, 0], written.edge_vertices[n_edges, 1] = number[v], -1
+                n_edges += 1
+            written.face_vertex[n], written.face_edge[n] = number[v], written.edge_number[e]
+            n += 1
+        c = _following_kept(mesh, dropped, following, corner, c)
+        closed = c == first
+    for i in range(start, n):
+        e = written.face_edge[i]
+        if written.edge_vertices[e, 1] < 0:
+            written.edge_vertices[e, 1] = written.face_vertex[i + 1 if i + 1 < n else start]
+    return n, n_edges
+
+
+@kernel
+def drop_edges(mesh, dropped, dissolvable):
+    """Join the faces on both sides of each dropped edge.
+
+    Parameters
+    ----------
+    mesh : Mesh
+    dropped : (E,) bool
+        Each has a face on both sides, and what they join has no hole and no slit.
+    dissolvable : (V,) bool
+        Vertices that go where just two edges are left at them.
+
+    Returns
+    -------
+    Merged
+    """
+    following, corner = _half_edges(mesh)
+    vertices, number = _number_vertices(mesh.edge_vertices, dropped, dissolvable)
+    n_old_edges, n_corners, n_old_faces = len(mesh.edge_vertices), len(mesh.face_vertex), len(mesh.face_ptr) - 1
+    written = _Written(
+        np.empty((n_old_edges, 2), np.int32), np.empty(n_old_edges, np.int32), np.full(n_old_edges, -1, np.int32),
+        np.empty(n_corners, np.int32), np.empty(n_corners, np.int32),
+    )  # fmt: skip
+    seen = np.zeros(n_corners, np.bool_)
+    ptr, faces = np.zeros(n_old_faces + 1, np.int32), np.empty(n_old_faces, np.int32)
+    n = n_edges = n_faces = 0
+    for f in range(n_old_faces):
+        for c in range(mesh.face_ptr[f], mesh.face_ptr[f + 1]):
+            if seen[c] or dropped[mesh.face_edge[c]] or number[mesh.face_vertex[c]] < 0:
+                continue
+            n, n_edges = _follow_border(
+                mesh, dropped, following, corner, number, seen, c, written, n, n_edges
+            )
+            faces[n_faces] = f
+            n_faces += 1
+            ptr[n_faces] = n
+    joined = Mesh(
+        written.edge_vertices[:n_edges].copy(), ptr[: n_faces + 1].copy(),
+        written.face_vertex[:n].copy(), written.face_edge[:n].copy(),
+    )  # fmt: skip
+    return Merged(joined, vertices, written.edge[:n_edges].copy(), faces[:n_faces].copy())

@@ -1,0 +1,67 @@
+"""What the engine is given: a program as plain steps over numbered values, with everything decided that can be.
+
+The engine knows no network and no tensor library. An affine step is a callable that applies a linear map to a
+batch of columns; a knot step is six arrays. `splinecam_lite.partition.planning` makes a plan from a `Program`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class AffineStep(NamedTuple):
+    """``output = linear(*inputs) + bias``."""
+
+    inputs: tuple[int, ...]
+    output: int
+    linear: Callable[..., np.ndarray]  # ((rows, *shape), ...) -> (rows, *output shape): no bias, rows apart
+    bias: np.ndarray | None  # (*output shape)
+
+
+class KnotStep(NamedTuple):
+    """``output = left_slope z + left_intercept + sum_j jumps[j] max(z - breakpoints[j], 0)``, per neuron.
+
+    Knot ``j`` of neuron ``i`` has bit ``first_bit + j n_neurons + i`` of the pattern; ``first_bit`` is a multiple
+    of 64, so that layers start at whole words.
+    """
+
+    input: int
+    output: int
+    layer: int
+    first_bit: int
+    left_slope: np.ndarray  # (n_neurons,)
+    left_intercept: np.ndarray  # (n_neurons,)
+    breakpoints: np.ndarray  # (n_breakpoints, n_neurons)
+    jumps: np.ndarray  # (n_breakpoints, n_neurons); 0 = no knot
+    tolerance: np.ndarray  # (n_breakpoints, n_neurons): SNAP * S_k
+
+
+class Plan(NamedTuple):
+    """A piecewise-linear network on a slice."""
+
+    steps: tuple[AffineStep | KnotStep, ...]
+    input_columns: np.ndarray  # (3, *input shape): two directions and the origin of the slice
+    domain: np.ndarray  # (m, 2): convex polygon, counter-clockwise
+    output: int
+    n_words: int  # words of a pattern
+
+    def last_uses(self) -> dict[int, int]:
+        """Return for each value the last step that reads it; ``len(steps)`` for the output."""
+        last: dict[int, int] = {}
+        for i, step in enumerate(self.steps):
+            for v in step.inputs if isinstance(step, AffineStep) else (step.input,):
+                last[v] = i
+        last[self.output] = len(self.steps)
+        return last
+
+
+class Tuning(NamedTuple):
+    """How the work is cut up. Results do not depend on it; speed and memory do."""
+
+    group: int = 64
+    """Knots cut at once (1 to 64)."""
+    block_vertices: int = 3000
+    """A block with more vertices is cut into pieces ..."""
+    piece_vertices: int = 1000
+    """... of about this many."""

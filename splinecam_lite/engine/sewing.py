@@ -1,0 +1,140 @@
+"""Sew finished blocks together along their seams into one complex.
+
+Each seam was one edge when it was cut; by the end both sides have cut it further, each by itself. The pieces of each
+side are put in order along the seam, and the i-th piece of one side is the i-th piece of the other: by seam and
+position, never by coordinates. Two sides with different numbers of pieces, or whose pieces lie in different places,
+have decided a borderline sign differently: `SeamMismatch`, and the caller cuts the domain elsewhere.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from splinecam_lite.engine.blocks import Finished
+from splinecam_lite.engine.complex import Complex, edge_faces
+from splinecam_lite.engine.kernels import kernel
+
+PLACE_ROUNDING = 2.0**-20
+"""Largest difference between the two sides' places of one vertex, as a part of its seam. Both are rounded, and on a
+seam a thousandth of the domain long the values they come from lose ten bits; two different vertices are told apart
+by their order, so this bound only has to catch a wrong pairing."""
+
+
+class SeamMismatch(Exception):
+    """The two sides of a seam decided a borderline sign differently."""
+
+
+class Sewn(NamedTuple):
+    """The blocks as one complex."""
+
+    complex: Complex
+    first_faces: np.ndarray  # (blocks + 1,)
+    vertex: np.ndarray  # (sum of V,) int64: vertex of the complex for each block's vertices in turn
+    seam_edges: np.ndarray  # (n,) int64: edges of the complex between two blocks
+
+
+def _offsets(counts) -> np.ndarray:
+    return np.concatenate(([0], np.cumsum(np.asarray(counts, np.int64))))
+
+
+@kernel
+def _on_left(edge_vertices, face_ptr, face_vertex, face_edge):
+    """Tell for each edge whether some face lies on its left."""
+    left = np.zeros(len(edge_vertices), np.bool_)
+    for f in range(len(face_ptr) - 1):
+        for i in range(face_ptr[f], face_ptr[f + 1]):
+            if edge_vertices[face_edge[i], 0] == face_vertex[i]:
+                left[face_edge[i]] = True
+    return left
+
+
+def _pair_seams(seam, place, left) -> tuple[np.ndarray, np.ndarray]:
+    """Pair the pieces on both sides of all seams.
+
+    Parameters
+    ----------
+    seam : (n,) int64
+    place : (n, 2) float64
+    left : (n,) bool
+        The block lies on the left of the edge, as it runs.
+
+    Returns
+    -------
+    one, other : (m,) int64
+        Pieces that are one edge.
+    """
+    left_of_seam = left == (place[:, 0] < place[:, 1])
+    order = np.lexsort((place.min(axis=1), seam))
+    one, other = order[left_of_seam[order]], order[~left_of_seam[order]]
+    if len(one) != len(other) or not np.array_equal(seam[one], seam[other]):
+        raise SeamMismatch("the two sides of a seam have different numbers of vertices")
+    apart = np.abs(np.sort(place[one], axis=1) - np.sort(place[other], axis=1))
+    if apart.size and apart.max() > PLACE_ROUNDING:
+        raise SeamMismatch(f"the two sides of a seam have vertices {apart.max():.3g} of its length apart")
+    return one, other
+
+
+def _representatives(n: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return for each of ``n`` the lowest number that the pairs ``a, b`` make equal to it."""
+    touched = np.unique(np.concatenate((a, b)))
+    i, j = np.searchsorted(touched, a), np.searchsorted(touched, b)
+    graph = coo_array((np.ones(len(i), np.int8), (i, j)), shape=(len(touched), len(touched)))
+    _, label = connected_components(graph, directed=False)
+    lowest = np.full(label.max(initial=-1) + 1, n)
+    np.minimum.at(lowest, label, touched)
+    result = np.arange(n)
+    result[touched] = lowest[label]
+    return result
+
+
+def sew(blocks: list[Finished], n_sides: int) -> Sewn:
+    """Return the complex of all blocks; seams below ``n_sides`` are the sides of the domain.
+
+    Raises
+    ------
+    SeamMismatch
+        Where two sides of a seam cannot be paired.
+    """
+    vertex_offset = _offsets([len(b.xy) for b in blocks])
+    edge_offset = _offsets([len(b.mesh.edge_vertices) for b in blocks])
+    face_offset = _offsets([len(b.mesh.face_ptr) - 1 for b in blocks])
+    corner_offset = _offsets([len(b.mesh.face_vertex) for b in blocks])
+
+    edges = np.concatenate([b.mesh.edge_vertices + o for b, o in zip(blocks, vertex_offset)])
+    face_vertex = np.concatenate([b.mesh.face_vertex + o for b, o in zip(blocks, vertex_offset)])
+    face_edge = np.concatenate([b.mesh.face_edge + o for b, o in zip(blocks, edge_offset)])
+    face_ptr = np.concatenate([b.mesh.face_ptr[:-1] + o for b, o in zip(blocks, corner_offset)] + [corner_offset[-1:]])
+    seam = np.concatenate([b.seam for b in blocks])
+
+    on_seam = np.flatnonzero(seam >= n_sides)
+    left = np.concatenate([_on_left(*b.mesh)[b.seam >= n_sides] for b in blocks])
+    place = np.concatenate([b.seam_place[b.seam >= n_sides] for b in blocks])
+    one, other = _pair_seams(seam[on_seam], place, left)
+    forward = np.where(place[one, 0] < place[one, 1], 0, 1)
+    backward = np.where(place[other, 0] < place[other, 1], 0, 1)
+    one, other = on_seam[one], on_seam[other]
+    low = edges[one, forward], edges[other, backward]
+    high = edges[one, 1 - forward], edges[other, 1 - backward]
+
+    vertex = _representatives(
+        int(vertex_offset[-1]), np.concatenate((low[0], high[0])), np.concatenate((low[1], high[1]))
+    )
+    edge = np.arange(edge_offset[-1])
+    edge[np.maximum(one, other)] = np.minimum(one, other)
+    kept_vertices, kept_edges = vertex == np.arange(len(vertex)), edge == np.arange(len(edge))
+    vertex = (np.cumsum(kept_vertices) - 1)[vertex]
+    edge = (np.cumsum(kept_edges) - 1)[edge]
+    edge_vertices = vertex[edges[kept_edges]]
+    face_vertex, face_edge = vertex[face_vertex], edge[face_edge]
+    complex = Complex(
+        xy=np.concatenate([b.xy for b in blocks])[kept_vertices],
+        edge_vertices=edge_vertices,
+        edge_faces=edge_faces(edge_vertices, face_ptr, face_vertex, face_edge),
+        edge_side=np.where(seam < n_sides, seam, -1)[kept_edges],
+        face_ptr=face_ptr,
+        face_vertex=face_vertex,
+        face_edge=face_edge,
+    )
+    return Sewn(complex, face_offset, vertex, np.sort(edge[one]))

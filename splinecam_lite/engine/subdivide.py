@@ -1,0 +1,415 @@
+"""Cut all faces of a complex at a group of knots of one activation.
+
+    mesh, Z at its vertices  ->  finer mesh, Z at its vertices, and where each new vertex lies
+
+1. `predicate.sign_words` decides the sign of every knot at every vertex.
+2. `crossings.cut_edges` cuts the edges. Faces share the result, so neighbours agree whatever follows.
+3. Here, face by face: a face that no knot cuts is copied; one chord makes two faces; several make the
+   arrangement of `chords`. Faces are independent of each other.
+
+A new vertex lies between two earlier vertices, ``(1 - t) a + t b``: on an edge, or on a chord. Every quantity that
+is affine on the faces of the old mesh, and so every factored coordinate, is carried over by that rule (`mix`).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from splinecam_lite.engine.chords import (
+    OK,
+    BAD_SIGNS,
+    BAD_WALK,
+    Border,
+    Chords,
+    Local,
+    Vertices,
+    chord_ends,
+    gather_chords,
+    insert_chord,
+    start_face,
+)
+from splinecam_lite.engine.crossings import cut_edges
+from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.predicate import count_bits, lowest, without_lowest
+
+
+class Mesh(NamedTuple):
+    """The complex of one block: what cannot be derived. Faces are counter-clockwise and convex."""
+
+    edge_vertices: np.ndarray  # (E, 2) int32
+    face_ptr: np.ndarray  # (F + 1,) int32
+    face_vertex: np.ndarray  # (n,) int32
+    face_edge: np.ndarray  # (n,) int32: joins face_vertex[i] to the next vertex of its cycle
+
+
+class Cut(NamedTuple):
+    """A mesh after one group of knots. Old vertices keep their numbers, new ones follow."""
+
+    mesh: Mesh
+    Z: np.ndarray  # (V, knots): values of the group's knots, exactly 0 at vertices on them
+    parents: np.ndarray  # (new vertices, 2) int32
+    place: np.ndarray  # (new vertices,)
+    edge_parent: np.ndarray  # (E,) int32: old edge, or -1 inside an old face
+    face_parent: np.ndarray  # (F,) int32
+    face_signs: np.ndarray  # (F,) uint64: bit k set where knot k is positive
+    snapped: np.ndarray  # (n, 2) int64: crossing inside a face, knot that was moved onto it
+    residue: np.ndarray  # (n,) float64: the |z| that was dropped there
+    merged: np.ndarray  # (n, 2) int64: crossing of an edge, knot that was moved onto it
+    moved: np.ndarray  # (n,) float64: by how much, as a part of the edge
+    status: int
+    culprit: np.ndarray  # (2,) int64: old face, knot (-1: not one knot's fault)
+
+
+class _Faces(NamedTuple):
+    """Faces of the new mesh as they are written."""
+
+    ptr: np.ndarray
+    vertex: np.ndarray
+    edge: np.ndarray
+    parent: np.ndarray
+    signs: np.ndarray
+
+
+class _Written(NamedTuple):
+    """The new mesh as it is written."""
+
+    faces: _Faces
+    edges: np.ndarray  # (capacity, 2)
+    edge_parent: np.ndarray  # (capacity,)
+    vertices: Vertices
+    count: np.ndarray  # (2,): FACES and EDGES written so far
+
+
+class _Scratch(NamedTuple):
+    """Room for any one face."""
+
+    border: Border
+    chords: Chords
+    local: Local
+    stack: np.ndarray  # (h,) half-edges of faces still to be written
+    words: np.ndarray  # (h,) and on which sides they lie
+
+
+FACES, EDGES = 0, 1
+
+
+@kernel
+def _emit(written, parent, signs, n_corners):
+    """Close the face whose corners have been written after the last one."""
+    faces, f = written.faces, written.count[FACES]
+    faces.parent[f], faces.signs[f] = parent, signs
+    faces.ptr[f + 1] = faces.ptr[f] + n_corners
+    written.count[FACES] += 1
+
+
+@kernel
+def _refine_border(mesh, f, first, all_positive, all_negative, border):
+    """Write the border of face ``f`` with the new vertices on its edges; return its length."""
+    n = 0
+    n_old = first[0]
+    for i in range(mesh.face_ptr[f], mesh.face_ptr[f + 1]):
+        v, e = mesh.face_vertex[i], mesh.face_edge[i]
+        low, high = first[e], first[e + 1]
+        sub, n_sub = e + low - n_old, high - low
+        forward = mesh.edge_vertices[e, 0] == v
+        border.vertex[n] = v
+        border.edge[n] = sub if forward else sub + n_sub
+        n += 1
+        for s in range(n_sub):
+            border.vertex[n] = low + s if forward else high - 1 - s
+            border.edge[n] = sub + s + 1 if forward else sub + n_sub - 1 - s
+            n += 1
+    for i in range(n):
+        border.positive[i], border.negative[i] = all_positive[border.vertex[i]], all_negative[border.vertex[i]]
+    return n
+
+
+@kernel
+def _copy_face(written, border, n, base, f):
+    """Write a face that no knot cuts."""
+    faces = written.faces
+    o = faces.ptr[written.count[FACES]]
+    for i in range(n):
+        faces.vertex[o + i], faces.edge[o + i] = border.vertex[i], border.edge[i]
+    _emit(written, f, base, n)
+
+
+@kernel
+def _cut_once(written, border, n, a, b, knots, base, f):
+    """Cut face ``f`` in two along the chord from border vertex ``a`` to ``b``: negative side first."""
+    e = written.count[EDGES]
+    written.edges[e, 0], written.edges[e, 1], written.edge_parent[e] = border.vertex[a], border.vertex[b], -1
+    written.count[EDGES] += 1
+    faces = written.faces
+    for half in range(2):
+        i, stop = (a, b) if half == 0 else (b, a)
+        o = faces.ptr[written.count[FACES]]
+        m = 0
+        while i != stop:
+            faces.vertex[o + m], faces.edge[o + m] = border.vertex[i], border.edge[i]
+            m += 1
+            i = (i + 1) % n
+        faces.vertex[o + m], faces.edge[o + m] = border.vertex[stop], e
+        _emit(written, f, base if half == 0 else base | knots, m + 1)
+
+
+@kernel
+def _write_arrangement(written, scratch, n, n_chords, n_pairs, base, f):
+    """Write all faces of the arrangement of face ``f``, crossing from each to its neighbours."""
+    border, chords, local, stack, words = scratch
+    faces, first_edge = written.faces, written.count[EDGES]
+    for p in range(n, n_pairs):
+        e = first_edge + p - n
+        written.edges[e, 0] = local.vertex[local.origin[2 * p]]
+        written.edges[e, 1] = local.vertex[local.origin[2 * p + 1]]
+        written.edge_parent[e] = -1
+    written.count[EDGES] += n_pairs - n
+    word = base
+    for c in range(n_chords):
+        negative = (-chords.a[c]) % n < (chords.b[c] - chords.a[c]) % n
+        word |= chords.opposite[c] if negative else chords.same[c]
+    stack[0], words[0], depth = 0, word, 1
+    while depth:
+        depth -= 1
+        h, word = stack[depth], words[depth]
+        if local.seen[h]:
+            continue
+        o, m, g = faces.ptr[written.count[FACES]], 0, h
+        while not local.seen[g]:
+            local.seen[g] = True
+            p = g >> 1
+            faces.vertex[o + m] = local.vertex[local.origin[g]]
+            faces.edge[o + m] = border.edge[p] if p < n else first_edge + p - n
+            m += 1
+            c = local.chord[g]
+            if c >= 0 and not local.seen[g ^ 1]:
+                stack[depth], words[depth] = g ^ 1, word ^ (chords.same[c] | chords.opposite[c])
+                depth += 1
+            g = local.next[g]
+        _emit(written, f, word, m)
+
+
+@kernel
+def _arrange(written, scratch, n, cut, base, f, tolerance, counts):
+    """Cut face ``f`` along several chords; return status and knot at fault."""
+    chords, local = scratch.chords, scratch.local
+    n_chords = gather_chords(scratch.border, n, cut, chords)
+    if n_chords < 0:
+        return BAD_SIGNS, -1 - n_chords
+    start_face(scratch.border, n, local)
+    counts[0], counts[1] = n, n
+    for c in range(n_chords):
+        if insert_chord(scratch.border, n, chords, c, local, written.vertices, tolerance, counts) != OK:
+            return BAD_WALK, chords.knot[c]
+    _write_arrangement(written, scratch, n, n_chords, counts[1], base, f)
+    return OK, -1
+
+
+@kernel
+def _sizes(mesh, positive, negative, first):
+    """Bound what cutting will write: border of one face, chords of one face, crossings and chords of all."""
+    longest = most = crossings = chords = 0
+    for f in range(len(mesh.face_ptr) - 1):
+        plus, minus = np.uint64(0), np.uint64(0)
+        length = 0
+        for i in range(mesh.face_ptr[f], mesh.face_ptr[f + 1]):
+            v, e = mesh.face_vertex[i], mesh.face_edge[i]
+            plus |= positive[v]
+            minus |= negative[v]
+            length += 1 + first[e + 1] - first[e]
+        c = count_bits(plus & minus)
+        longest, most = max(longest, length), max(most, c)
+        crossings += c * (c - 1) // 2
+        chords += c
+    return longest, most, crossings, chords
+
+
+@kernel
+def _split_edges(mesh, first, edges, edge_parent):
+    """Write the pieces of the old edges; return how many there are."""
+    n_old = first[0]
+    for e in range(len(mesh.edge_vertices)):
+        low, high = first[e], first[e + 1]
+        o = e + low - n_old
+        edges[o, 0] = mesh.edge_vertices[e, 0]
+        edge_parent[o] = e
+        for v in range(low, high):
+            edges[o, 1] = v
+            o += 1
+            edges[o, 0] = v
+            edge_parent[o] = e
+        edges[o, 1] = mesh.edge_vertices[e, 1]
+    return len(mesh.edge_vertices) + first[-1] - n_old
+
+
+def _scratch(longest: int, most: int) -> _Scratch:
+    """Return room for a face with a border of ``longest`` vertices and ``most`` chords."""
+    pairs = longest + most * (most + 1)
+    vertices = longest + most * (most - 1) // 2 + 1
+    i4, i8, u8 = np.int32, np.int64, np.uint64
+    return _Scratch(
+        Border(*(np.empty(longest, t) for t in (i4, i4, u8, u8))),
+        Chords(*(np.empty(most, t) for t in (i8, i8, i8, u8, u8, i8, i8))),
+        Local(
+            *(np.empty(2 * pairs, t) for t in (i4, i4, i4, i4, i4, np.bool_)),
+            *(np.empty(vertices, t) for t in (i4, i4, np.int8, i4)),
+        ),
+        np.empty(2 * pairs, i8),
+        np.empty(2 * pairs, u8),
+    )
+
+
+def _room(mesh: Mesh, n_vertices: int, n_knots: int, n_edge_new: int, n_crossings: int, n_chords: int) -> _Written:
+    """Return room for the new mesh if every pair of chords crossed; pages that are never written cost nothing."""
+    capacity = n_vertices + n_crossings
+    n_edges = len(mesh.edge_vertices) + n_edge_new + n_chords + 2 * n_crossings
+    corners = len(mesh.face_vertex) + 2 * n_edge_new + 2 * n_chords + 4 * n_crossings
+    n_faces = len(mesh.face_ptr) - 1 + n_chords + n_crossings
+    i4 = np.int32
+    return _Written(
+        _Faces(
+            np.zeros(n_faces + 1, i4), np.empty(corners, i4), np.empty(corners, i4), np.empty(n_faces, i4),
+            np.empty(n_faces, np.uint64),
+        ),
+        np.empty((n_edges, 2), i4),
+        np.empty(n_edges, i4),
+        Vertices(
+            np.empty((capacity, n_knots)), np.empty((capacity, 2), i4), np.empty(capacity),
+            np.empty((n_crossings, 2), np.int64), np.empty(n_crossings),
+        ),
+        np.zeros(2, np.int64),
+    )  # fmt: skip
+
+
+@kernel
+def _place_vertices(Z, cuts, vertices):
+    """Write the old vertices and those on edges."""
+    n_old, n_knots = Z.shape
+    for v in range(n_old):
+        for k in range(n_knots):
+            vertices.Z[v, k] = Z[v, k]
+    for i in range(len(cuts.place)):
+        v, u, w, t = n_old + i, cuts.parents[i, 0], cuts.parents[i, 1], cuts.place[i]
+        vertices.parents[v, 0], vertices.parents[v, 1], vertices.place[v] = u, w, t
+        for k in range(n_knots):
+            vertices.Z[v, k] = (1.0 - t) * Z[u, k] + t * Z[w, k]
+        on = cuts.on[i]
+        while on:
+            vertices.Z[v, lowest(on)] = 0.0
+            on = without_lowest(on)
+
+
+@kernel
+def _cut_faces(mesh, first, positive, negative, tolerance, written, scratch, counts):
+    """Cut every face; ``positive`` and ``negative`` hold old vertices and those on edges.
+
+    ``counts``: local vertices and pairs (scratch), vertices and snaps of the new mesh.
+
+    Returns
+    -------
+    status, face, knot : int
+    """
+    border = scratch.border
+    for f in range(len(mesh.face_ptr) - 1):
+        plus, minus = np.uint64(0), np.uint64(0)
+        for i in range(mesh.face_ptr[f], mesh.face_ptr[f + 1]):
+            plus |= positive[mesh.face_vertex[i]]
+            minus |= negative[mesh.face_vertex[i]]
+        cut, base = plus & minus, plus & ~minus
+        n = _refine_border(mesh, f, first, positive, negative, border)
+        if not cut:
+            _copy_face(written, border, n, base, f)
+        elif without_lowest(cut):
+            status, knot = _arrange(written, scratch, n, cut, base, f, tolerance, counts)
+            if status != OK:
+                return status, f, knot
+        else:
+            a, b = chord_ends(border, n, lowest(cut))
+            if a < 0:
+                return BAD_SIGNS, f, lowest(cut)
+            _cut_once(written, border, n, a, b, cut, base, f)
+    return OK, -1, -1
+
+
+def subdivide(mesh: Mesh, Z, tolerance, positive, negative) -> Cut:
+    """Cut ``mesh`` at the knots whose values at its vertices are ``Z``.
+
+    Parameters
+    ----------
+    mesh : Mesh
+    Z : (V, knots <= 64) float64
+        ``z - breakpoint`` of each knot, affine on every face; 0 where the sign is 0.
+    tolerance : (knots,) float64
+    positive, negative : (V,) uint64
+        From `predicate.sign_words`.
+
+    Returns
+    -------
+    Cut
+        With a ``status`` other than OK the rest is not to be used.
+    """
+    n_old = len(Z)
+    cuts = cut_edges(mesh.edge_vertices, positive, negative, Z, tolerance)
+    n_edge_new = len(cuts.place)
+    longest, most, n_crossings, n_chords = _sizes(mesh, positive, negative, cuts.first)
+    written = _room(mesh, n_old + n_edge_new, Z.shape[1], n_edge_new, n_crossings, n_chords)
+    faces, vertices = written.faces, written.vertices
+    written.count[EDGES] = _split_edges(mesh, cuts.first, written.edges, written.edge_parent)
+    _place_vertices(Z, cuts, vertices)
+    counts = np.array([0, 0, n_old + n_edge_new, 0])
+    status, face, knot = _cut_faces(
+        mesh, cuts.first, np.concatenate((positive, cuts.positive)), np.concatenate((negative, cuts.negative)),
+        tolerance, written, _scratch(longest, most), counts,
+    )  # fmt: skip
+    n_vertices, n_snaps = counts[2:]
+    n_faces, n_edges = written.count
+    end = faces.ptr[n_faces]
+    return Cut(
+        mesh=Mesh(
+            written.edges[:n_edges].copy(), faces.ptr[: n_faces + 1].copy(), faces.vertex[:end].copy(),
+            faces.edge[:end].copy(),
+        ),
+        Z=vertices.Z[:n_vertices],
+        parents=vertices.parents[n_old:n_vertices],
+        place=vertices.place[n_old:n_vertices],
+        edge_parent=written.edge_parent[:n_edges],
+        face_parent=faces.parent[:n_faces],
+        face_signs=faces.signs[:n_faces],
+        snapped=vertices.snapped[:n_snaps],
+        residue=vertices.residue[:n_snaps],
+        merged=cuts.merged,
+        moved=cuts.moved,
+        status=int(status),
+        culprit=np.array([face, knot]),
+    )  # fmt: skip
+
+
+@kernel
+def mix(C, parents, place, Z):
+    """Carry the coordinates over to new vertices and append the hinges ``max(Z, 0)`` as new columns.
+
+    Parameters
+    ----------
+    C : (V_old, n) float64
+    parents, place : where the new vertices lie
+    Z : (V_new, knots) float64
+
+    Returns
+    -------
+    (V_new, n + knots) float64
+    """
+    n_old, n = C.shape
+    n_new, n_knots = Z.shape
+    out = np.empty((n_new, n + n_knots))
+    for v in range(n_old):
+        for j in range(n):
+            out[v, j] = C[v, j]
+    for i in range(n_new - n_old):
+        v, u, w, t = n_old + i, parents[i, 0], parents[i, 1], place[i]
+        s = 1.0 - t
+        for j in range(n):
+            out[v, j] = s * out[u, j] + t * out[w, j]
+    for v in range(n_new):
+        for k in range(n_knots):
+            out[v, n + k] = max(Z[v, k], 0.0)
+    return out

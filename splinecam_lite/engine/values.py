@@ -1,0 +1,183 @@
+"""Factored values of a block: ``value at vertex p = columns^T c(p)``, ``c = (u, v, 1, r_1, .., r_K)``.
+
+    C        (V, 3+K)           coordinates of the vertices; r_j = max(z_j - beta_j, 0) is the hinge of knot j
+    columns  (rows, ...shape)   per live value of the network; rows <= 3+K, those not there are 0
+    D        (K, 3+K)           lower triangular: z_j - beta_j = D[j] @ c: the network restricted to the block
+
+In a part of a block most knots no longer change sign, so their hinges are 0, or equal to ``D[j] @ c``: they are
+*folded* into the others, and K falls with the diameter of the part.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.predicate import bit, bound_range, sign_range
+
+CHUNK = 1 << 21
+"""Most values of one product in screening (float64: 16 MB), so that it stays in the cache and memory stays bounded."""
+
+
+class Folding(NamedTuple):
+    """Coordinates of a part: ``c = kept``, and ``c[on] = on_rows @ c[kept]``; all others are 0."""
+
+    kept: np.ndarray  # (p,) int64: coordinates that stay; 0, 1, 2 first
+    on: np.ndarray  # (q,) int64: coordinates that are linear in the part
+    on_rows: np.ndarray  # (q, p) float64
+
+
+@kernel
+def _folding_rows(D, kept, on):
+    """Write each coordinate of ``on`` in those of ``kept``, in order: row j of D reads coordinates before 3 + j."""
+    n = D.shape[1]
+    place = np.empty(n, np.int64)  # kept coordinates: their number; on: -2 - number; off: -1
+    for i in range(n):
+        place[i] = -1
+    for i in range(len(kept)):
+        place[kept[i]] = i
+    rows = np.zeros((len(on), len(kept)))
+    for q in range(len(on)):
+        j = on[q]
+        place[j] = -2 - q
+        for i in range(j):
+            d, p = D[j - 3, i], place[i]
+            if p >= 0:
+                rows[q, p] += d
+            elif p < -1 and d != 0.0:
+                for k in range(len(kept)):
+                    rows[q, k] += d * rows[-2 - p, k]
+    return rows
+
+
+def folding(D: np.ndarray, mixed: np.ndarray, always_on: np.ndarray) -> Folding:
+    """Fold all knots that are not ``mixed`` (K,): those ``always_on`` are linear, the others 0."""
+    kept = np.concatenate((np.arange(3), 3 + np.flatnonzero(mixed)))
+    on = 3 + np.flatnonzero(always_on)
+    return Folding(kept, on, _folding_rows(D, kept, on))
+
+
+def fold_rows(columns: np.ndarray, fold: Folding) -> np.ndarray:
+    """Return ``columns`` (rows, ...) in the kept coordinates; rows that are not there count as 0."""
+    rows = len(columns)
+    flat = columns.reshape(rows, -1)
+    inside = fold.kept[fold.kept < rows]
+    n_on = int(np.searchsorted(fold.on, rows))
+    if not n_on:
+        folded = flat[inside]
+    else:
+        folded = fold.on_rows[:n_on].T @ flat[fold.on[:n_on]]
+        folded[: len(inside)] += flat[inside]
+    return folded.reshape(len(folded), *columns.shape[1:])
+
+
+@kernel
+def select(C, vertices, kept):
+    """Return ``C[vertices][:, kept]``."""
+    out = np.empty((len(vertices), len(kept)))
+    for i in range(len(vertices)):
+        for j in range(len(kept)):
+            out[i, j] = C[vertices[i], kept[j]]
+    return out
+
+
+@kernel
+def select_bits(bits, faces, kept):
+    """Return bits ``kept`` (ascending) of the rows ``faces``, packed anew."""
+    out = np.zeros((len(faces), (len(kept) + 63) // 64), np.uint64)
+    for i in range(len(faces)):
+        for j in range(len(kept)):
+            k = kept[j]
+            if bits[faces[i], k >> 6] & bit(k & 63):
+                out[i, j >> 6] |= bit(j & 63)
+    return out
+
+
+@kernel
+def append_bits(bits, n_bits, parent, words, n_more):
+    """Return the rows ``parent`` of ``bits``, with the lowest ``n_more`` bits of ``words`` after their ``n_bits``."""
+    n_words = (n_bits + n_more + 63) // 64
+    out = np.zeros((len(parent), n_words), np.uint64)
+    at, shift = n_bits >> 6, np.uint64(n_bits & 63)
+    for f in range(len(parent)):
+        for w in range(bits.shape[1]):
+            out[f, w] = bits[parent[f], w]
+        out[f, at] |= words[f] << shift
+        if (n_bits & 63) + n_more > 64:
+            out[f, at + 1] = words[f] >> (np.uint64(64) - shift)
+    return out
+
+
+@kernel
+def common_bits(bits, faces, n_bits):
+    """Tell for each of ``n_bits`` whether it is set in some, and in all, of the rows ``faces``."""
+    some, every = np.zeros(n_bits, np.bool_), np.zeros(n_bits, np.bool_)
+    for w in range(bits.shape[1]):
+        union, both = np.uint64(0), ~np.uint64(0)
+        for i in range(len(faces)):
+            union |= bits[faces[i], w]
+            both &= bits[faces[i], w]
+        for k in range(64 * w, min(64 * w + 64, n_bits)):
+            some[k], every[k] = (union & bit(k & 63)) != 0, (both & bit(k & 63)) != 0
+    return some, every
+
+
+@kernel
+def column_range(C, n):
+    """Return the least and the largest entry of each of the first ``n`` columns."""
+    low, high = np.empty(n), np.empty(n)
+    for j in range(n):
+        low[j] = high[j] = C[0, j]
+    for v in range(1, len(C)):
+        for j in range(n):
+            low[j] = min(low[j], C[v, j])
+            high[j] = max(high[j], C[v, j])
+    return low, high
+
+
+def undecided(C, columns, breakpoints, tolerance, live) -> tuple[np.ndarray, np.ndarray]:
+    """Screen the knots of one step without touching a vertex.
+
+    Parameters
+    ----------
+    C : (V, n) float64
+    columns : (rows, n_neurons) float64
+        Preactivations.
+    breakpoints, tolerance : (n_breakpoints, n_neurons) float64
+    live : (n_breakpoints, n_neurons) bool
+        False where there is no knot.
+
+    Returns
+    -------
+    candidates : (n,) int64
+        Flat knots that may change sign in the block.
+    right : (n_breakpoints * n_neurons,) bool
+        Knots that are certainly passed everywhere in the block.
+
+    Raises
+    ------
+    OverflowError
+        Where a preactivation is not finite: no comparison with it means anything.
+    """
+    below, above = bound_range(columns, *column_range(C, len(columns)))
+    if not (np.isfinite(below).all() and np.isfinite(above).all()):
+        neuron = int(np.flatnonzero(~(np.isfinite(below) & np.isfinite(above)))[0])
+        raise OverflowError(f"neuron {neuron} has preactivations between {below[neuron]} and {above[neuron]}")
+    right = (below - breakpoints > tolerance) & live
+    left = (above - breakpoints < -tolerance) | ~live
+    return np.flatnonzero(~(right | left)), right.reshape(-1)
+
+
+def sign_changes(C, columns, breakpoints, tolerance, candidates) -> tuple[np.ndarray, np.ndarray]:
+    """Tell for each candidate knot (flat) whether it is positive, and negative, at some vertex of the block."""
+    positive, negative = np.zeros(len(candidates), bool), np.zeros(len(candidates), bool)
+    rows, n_neurons = columns.shape
+    C = np.ascontiguousarray(C[:, :rows])
+    step = max(64, CHUNK // len(C))
+    for start in range(0, len(candidates), step):
+        some = candidates[start : start + step]
+        Z = C @ columns[:, some % n_neurons]
+        Z -= breakpoints.reshape(-1)[some]
+        chunk = slice(start, start + step)
+        positive[chunk], negative[chunk] = sign_range(Z, tolerance.reshape(-1)[some])
+    return positive, negative

@@ -1,0 +1,261 @@
+"""A network as a straight line of operations over numbered values.
+
+Value 0 is the input; each op reads values and writes one more. Layer ``l`` means the ``l``-th op of
+``program.preactivation_ops``, everywhere in the package.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import prod
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from splinecam_lite.errors import ModelError, NotPiecewiseLinear
+from splinecam_lite.network.chain import Chain
+from splinecam_lite.network.ops import AffineOp, KnotsOp, Op, OtherOp, SmoothOp, Where
+from splinecam_lite.network.remedies import why_refused
+
+__all__ = ["AffineOp", "KnotsOp", "Op", "OtherOp", "Program", "SmoothOp", "Where"]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A network as straight-line ops over numbered values.
+
+    Attributes
+    ----------
+    ops : tuple of Op
+        In the order in which they run. Op ``i`` writes value ``i + 1``.
+    shapes : tuple of tuple of int
+        Shape of each value, without the batch; ``shapes[0]`` is the input's.
+    output : int
+        The value that is the network's output.
+    dtype, device
+        Of all floating constants, and of the values when the program runs.
+
+    Examples
+    --------
+    >>> program = Program.from_module(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).eval(), (2,))
+    >>> [op.kind for op in program.ops], program.shapes
+    (['affine', 'knots', 'affine'], ((2,), (3,), (3,), (1,)))
+    >>> program.run(torch.zeros(5, 2)).shape
+    torch.Size([5, 1])
+    """
+
+    ops: tuple[Op, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    output: int
+    dtype: torch.dtype = torch.float64
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @staticmethod
+    def from_module(
+        module: nn.Module,
+        input_shape: tuple[int, ...] | Tensor,
+        *,
+        normalise: tuple[Any, Any] | None = None,
+        output: str | None = None,
+    ) -> "Program":
+        """Write a module in eval mode as a program; short for ``trace(...).program(...)``, which see."""
+        from splinecam_lite.network.trace import trace
+
+        return trace(module, input_shape).program(normalise=normalise, output=output)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input sample."""
+        return self.shapes[0]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output for one sample."""
+        return self.shapes[self.output]
+
+    @cached_property
+    def preactivation_ops(self) -> tuple[KnotsOp | SmoothOp, ...]:
+        """The activations, in order; the input of each is a layer of preactivations."""
+        return tuple(op for op in self.ops if isinstance(op, KnotsOp | SmoothOp) and op.is_activation)
+
+    @cached_property
+    def n_neurons(self) -> tuple[int, ...]:
+        """Number of preactivations of each layer."""
+        return tuple(prod(self.shapes[op.inputs[0]]) for op in self.preactivation_ops)
+
+    @cached_property
+    def layer_names(self) -> tuple[str, ...]:
+        """A name for each layer, all different: its module path if it is a module of its own, or its node.
+
+        A module that is used again appears as ``"act"``, ``"act:2"``, ``"act:3"``.
+
+        Examples
+        --------
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU()).eval()
+        >>> Program.from_module(model, (2,)).layer_names
+        ('1', '3')
+        """
+        return tuple(unique_names([op.where.label for op in self.preactivation_ops]))
+
+    @cached_property
+    def _last_use(self) -> tuple[int, ...]:
+        last = list(range(-1, len(self.ops)))
+        for i, op in enumerate(self.ops):
+            for value in op.inputs:
+                last[value] = i
+        last[self.output] = len(self.ops)
+        return tuple(last)
+
+    def last_use(self, value: int) -> int:
+        """Number of the last op that reads ``value``; ``len(ops)`` for the output.
+
+        A value that nobody reads dies with the op that writes it (-1: an input that nobody reads).
+        """
+        return self._last_use[value]
+
+    @overload
+    def run(self, x: Tensor | np.ndarray) -> Tensor: ...
+    @overload
+    def run(self, x: Tensor | np.ndarray, *, keep: Collection[int]) -> dict[int, Tensor]: ...
+    def run(
+        self, x: Tensor | np.ndarray, *, keep: Collection[int] | None = None
+    ) -> Tensor | dict[int, Tensor]:
+        """Evaluate the network on a batch.
+
+        Parameters
+        ----------
+        x : (batch, *input_shape)
+            Cast to the program's dtype and device.
+        keep : collection of int, optional
+            Values to return instead of the output.
+
+        Returns
+        -------
+        (batch, *output_shape) Tensor, or dict from value number to (batch, *shape) Tensor
+            The latter if ``keep`` is given. Values that are not kept are freed after their last use.
+
+        Raises
+        ------
+        ModelError
+            If ``x`` has another shape.
+
+        Examples
+        --------
+        >>> program = Program.from_module(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval(), (2, 2))
+        >>> {v: tuple(t.shape) for v, t in program.run(torch.zeros(3, 2, 2), keep=(1, 2)).items()}
+        {1: (3, 4), 2: (3, 2)}
+        """
+        x = torch.as_tensor(x).to(device=self.device, dtype=self.dtype)
+        if tuple(x.shape[1:]) != self.input_shape or x.ndim == 0:
+            raise ModelError(
+                f"the network takes inputs of shape (batch, {', '.join(map(str, self.input_shape))}), "
+                f"but was given {tuple(x.shape)}"
+            )
+        wanted = {self.output} if keep is None else set(keep)
+        live = {0: x}
+        for i, op in enumerate(self.ops):
+            live[op.output] = op.run(*(live[v] for v in op.inputs))
+            for v in {*op.inputs, op.output} - wanted:
+                if self._last_use[v] <= i:
+                    del live[v]
+        return live[self.output] if keep is None else {v: live[v] for v in keep}
+
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Program":
+        """Return the same program with constants of another floating dtype, on another device.
+
+        Examples
+        --------
+        >>> program = Program.from_module(nn.Linear(2, 1).eval(), (2,)).to(torch.float32)
+        >>> program.run(torch.zeros(1, 2)).dtype
+        torch.float32
+        """
+        device = torch.device(device)
+        return replace(
+            self, ops=tuple(_cast(op, dtype, device) for op in self.ops), dtype=dtype, device=device
+        )
+
+    def require_piecewise_linear(self) -> None:
+        """Raise unless every op is affine or a piecewise-linear activation.
+
+        Raises
+        ------
+        NotPiecewiseLinear
+            Names the first op that is neither, its module and source line, and what to do instead.
+
+        Examples
+        --------
+        >>> model = nn.Sequential(nn.Linear(2, 1), nn.GELU()).eval()
+        >>> Program.from_module(model, (2,)).require_piecewise_linear()
+        Traceback (most recent call last):
+            ...
+        splinecam_lite.errors.NotPiecewiseLinear: layer '1' (node 'gelu', aten.gelu.default...) is GELU, ...
+        """
+        for i, op in enumerate(self.ops):
+            if isinstance(op, SmoothOp | OtherOp):
+                before = next((o.where.name for o in self.ops[:i] if o.output == op.inputs[0]), None)
+                raise NotPiecewiseLinear(f"{op.where} is {why_refused(op.where.target, before)}")
+
+    def digest(self) -> str:
+        """SHA-256 of what is computed: ops, shapes and constants, not their names.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits; equal for programs that agree in all constants, bit for bit.
+        """
+        digest = hashlib.sha256(repr((self.shapes, self.output, str(self.dtype))).encode())
+        for op in self.ops:
+            digest.update(repr((op.kind, op.inputs, op.output)).encode())
+            for name, part in sorted(vars(op).items()):
+                if name != "where":
+                    _update(digest, name, part)
+        return digest.hexdigest()
+
+
+def unique_names(names: list[str]) -> list[str]:
+    """Number the repetitions of a name: ``["act", "act"]`` becomes ``["act", "act:2"]``."""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}:{seen[name]}")
+    return unique
+
+
+def _cast(op: Op, dtype: torch.dtype, device: torch.device) -> Op:
+    """Cast every tensor and chain of an op."""
+
+    def cast(part: Any) -> Any:
+        match part:
+            case Tensor():
+                return part.to(device=device, dtype=dtype)
+            case Chain():
+                return part.to(dtype, device)
+            case tuple() if part and isinstance(part[0], Tensor):
+                return tuple(map(cast, part))
+        return part
+
+    return replace(op, **{name: cast(part) for name, part in vars(op).items()})
+
+
+def _update(digest: Any, name: str, part: Any) -> None:
+    """Feed one attribute of an op into a hash."""
+    digest.update(name.encode())
+    match part:
+        case Tensor():
+            digest.update(repr((part.dtype, tuple(part.shape))).encode())
+            digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        case Chain():
+            digest.update(part.signature().encode())
+            _update(digest, "constants", part.constants)
+        case Mapping():
+            for key, tensor in sorted(part.items()):
+                _update(digest, key, tensor)
+        case tuple() if part and isinstance(part[0], Tensor):
+            for tensor in part:
+                _update(digest, name, tensor)
+        case _:
+            digest.update(repr(part).encode())

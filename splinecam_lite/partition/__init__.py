@@ -1,0 +1,1 @@
+"""The result and what it tells: `partition.partition` computes a `result.Partition`."""

@@ -1,0 +1,311 @@
+"""Decision boundaries and level sets: where the largest output changes, exactly.
+
+The boundary is not a knot: the network does not bend there. It is found after the partition, from the outputs at its
+vertices, which are affine on every region: `splinecam_lite.engine.winners` cuts the regions that no one class wins
+by a running maximum, and what separates two classes in the complex that results is the boundary.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from splinecam_lite.engine.complex import OUTER, Complex, check_complex, signed_areas
+from splinecam_lite.engine.winners import Winners, largest_values, tied
+
+if TYPE_CHECKING:
+    from splinecam_lite.partition.result import Partition
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class DecisionBoundary:
+    """Where the decision of a network changes on a slice, and what it decides elsewhere.
+
+    A *decision cell* is a connected set of points with one class. All lengths and areas are in input units, as the
+    chart is orthonormal; all arrays are read-only.
+
+    Attributes
+    ----------
+    segments : (n, 2, 2) float64
+        Start and end of each segment, in chart coordinates. No two overlap; they meet only at ends.
+    classes : (n, 2) int64
+        The classes on the left and on the right of the direction from start to end; the lower one is on the left.
+    regions : (n, 2) int64
+        The activation regions on the left and on the right: one and the same for a segment inside a region, two for
+        a segment along knots.
+    edges : (n,) int64
+        The edge of the partition on which a segment lies, -1 for a segment inside a region.
+    labels : (n_classes,) int64
+        All classes there are: ``0 .. n_outputs - 1``, or -1 and 1 for the sign of a scalar.
+    class_areas : (n_classes,) float64
+        Area of each class, in the order of ``labels``. Sums to the area of the domain up to rounding.
+    cell_classes, cell_areas : (n_cells,) int64 and float64
+        Class and area of each decision cell.
+    complex : Complex
+        The partition with the regions cut along the boundary: each face has one class. A face, edge or vertex of the
+        partition keeps its number, or gives it to one of its parts.
+    face_regions, face_classes, face_cells : (n_faces,) int64
+        Region, class and decision cell of the faces of ``complex``.
+    ties : (n, 3) int64
+        Region, its class, and another class with the same output on a whole face: the lower class wins there, as with
+        ``torch.argmax``, and there is no boundary between the two. For a scalar that is 0 on a whole region: -1
+        wins, 1 ties.
+    snaps : (n, 3) float64
+        Vertices (u, v) that a border between two classes was moved onto, or a border between two others that was
+        dropped afterwards, and by how much. See `splinecam_lite.engine.winners` for the scale.
+    """
+
+    segments: Floats
+    classes: Integers
+    regions: Integers
+    edges: Integers
+    labels: Integers
+    class_areas: Floats
+    cell_classes: Integers
+    cell_areas: Floats
+    complex: Complex
+    face_regions: Integers
+    face_classes: Integers
+    face_cells: Integers
+    ties: Integers
+    snaps: Floats
+
+    def __post_init__(self) -> None:
+        arrays = [value for name, value in vars(self).items() if name != "complex"]
+        for array in (*arrays, *self.complex):
+            array.setflags(write=False)
+
+    def __repr__(self) -> str:
+        return (
+            f"DecisionBoundary({len(self.segments)} segments, length {self.length:.6g}, {self.n_cells} decision cells, "
+            f"{len(np.unique(self.cell_classes))} of {len(self.labels)} classes)"
+        )
+
+    @property
+    def n_cells(self) -> int:
+        """Number of decision cells."""
+        return len(self.cell_classes)
+
+    @cached_property
+    def lengths(self) -> Floats:
+        """Length of each segment, (n,)."""
+        u, v = (self.segments[:, 1] - self.segments[:, 0]).T
+        return np.hypot(u, v)
+
+    @property
+    def length(self) -> float:
+        """Length of the whole boundary; 0 where there is none."""
+        return float(self.lengths.sum())
+
+    def between(self, first: int, second: int) -> "DecisionBoundary":
+        """Return the part of the boundary between two classes; areas and cells stay those of the whole.
+
+        Examples
+        --------
+        >>> square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        >>> boundary = decide(one_region(square), square[:, :1] - 0.25, "zero", square)
+        >>> boundary.between(-1, 1).length, boundary.between(1, 1).length
+        (1.0, 0.0)
+        """
+        chosen = (self.classes == sorted((first, second))).all(axis=1)
+        parts = {name: getattr(self, name)[chosen] for name in ("segments", "classes", "regions", "edges")}
+        return replace(self, **parts)
+
+    def distance(self, points: ArrayLike) -> Floats:
+        """Return the distance, within the slice, from each point to the boundary inside the domain.
+
+        Parameters
+        ----------
+        points : (..., 2)
+            Chart coordinates.
+
+        Returns
+        -------
+        (...) float64
+            In input units; infinite where there is no boundary.
+
+        Raises
+        ------
+        ValueError
+            If the points have another shape.
+
+        Examples
+        --------
+        >>> square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        >>> boundary = decide(one_region(square), square[:, :1] - 0.25, "zero", square)
+        >>> boundary.distance([[1.0, 0.5], [0.25, 2.0]]).tolist()
+        [0.75, 1.0]
+        """
+        points = np.asarray(points, dtype=np.float64)
+        if points.shape[-1:] != (2,):
+            raise ValueError(f"points have shape {points.shape}; give chart coordinates, (..., 2), by Slice.project")
+        if not len(self.segments):
+            return np.full(points.shape[:-1], np.inf)
+        import shapely
+
+        flat = points.reshape(-1, 2)
+        lines = self._tree.geometries[self._tree.nearest(shapely.points(flat))]
+        ends = shapely.get_coordinates(lines).reshape(-1, 2, 2)
+        return _distances(flat, ends[:, 0], ends[:, 1]).reshape(points.shape[:-1])
+
+    @cached_property
+    def _tree(self) -> Any:
+        import shapely
+
+        return shapely.STRtree(shapely.linestrings(self.segments))
+
+    def sample(self, n: int, seed: int = 0) -> Floats:
+        """Return ``n`` points on the boundary, uniform by length.
+
+        Parameters
+        ----------
+        n : int
+        seed : int
+
+        Returns
+        -------
+        (n, 2) float64
+            Chart coordinates; `Slice.lift` makes inputs of them.
+
+        Raises
+        ------
+        ValueError
+            If there is no boundary.
+
+        Examples
+        --------
+        >>> square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        >>> boundary = decide(one_region(square), square[:, :1] - 0.25, "zero", square)
+        >>> boundary.sample(3)[:, 0].tolist()
+        [0.25, 0.25, 0.25]
+        """
+        if n and not len(self.segments):
+            raise ValueError("one class wins the whole domain, so there is no boundary to sample; take a larger domain")
+        rng = np.random.default_rng(seed)
+        passed = np.cumsum(self.lengths)
+        at = np.searchsorted(passed, rng.uniform(0.0, self.length, n), side="right").clip(max=len(passed) - 1)
+        t = rng.uniform(size=(n, 1))
+        return (1.0 - t) * self.segments[at, 0] + t * self.segments[at, 1]
+
+
+def decision_boundary(partition: "Partition") -> DecisionBoundary:
+    """Return the decision boundary of a partition, by its own rule; see `decide`."""
+    return decide(partition.complex, partition.outputs, partition.decide, partition.plane.domain)
+
+
+def _distances(points: Floats, start: Floats, end: Floats) -> Floats:
+    """Return the distance of each point from its segment."""
+    along, away = end - start, points - start
+    t = np.clip((along * away).sum(axis=1) / (along**2).sum(axis=1), 0.0, 1.0)
+    return np.hypot(*(away - t[:, None] * along).T)
+
+
+def one_region(domain: Floats) -> Complex:
+    """Return the complex of one face, a convex polygon (m, 2): the partition of a network without knots.
+
+    Examples
+    --------
+    >>> one_region(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])).face_vertex.tolist()
+    [0, 1, 2]
+    """
+    corners = np.arange(len(domain))
+    edges = np.column_stack((corners, np.roll(corners, -1)))
+    sides = np.column_stack((np.zeros_like(corners), np.full_like(corners, OUTER)))
+    return Complex(domain, edges, sides, corners, np.array([0, len(domain)]), corners, corners)
+
+
+def decide(complex: Complex, outputs: Floats, rule: str, domain: Floats) -> DecisionBoundary:
+    """Find the decision boundary on a finished partition.
+
+    Parameters
+    ----------
+    complex : Complex
+    outputs : (n_vertices, n_outputs) float64
+        The network's output at the vertices; affine on every face.
+    rule : "argmax", "argmin" or "zero"
+        The class is the number of the largest or the smallest output, or, for a single output, its sign: 1 where
+        it is positive, -1 elsewhere.
+    domain : (m, 2) float64
+        Convex polygon, counter-clockwise.
+
+    Raises
+    ------
+    ValueError
+        If the rule does not suit the number of outputs.
+    PredicateError
+        Where signs contradict each other beyond what rounding explains.
+    ComplexError
+        Where the result is not a subdivision of the domain.
+
+    Examples
+    --------
+    >>> square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    >>> decide(one_region(square), square, "argmax", square)
+    DecisionBoundary(1 segments, length 1.41421, 2 decision cells, 2 of 2 classes)
+
+    Outputs that are the same everywhere tie, and the lowest class wins.
+
+    >>> boundary = decide(one_region(square), np.ones((4, 3)), "argmax", square)
+    >>> boundary.length, boundary.class_areas.tolist(), boundary.ties.tolist()
+    (0.0, [1.0, 0.0, 0.0], [[0, 0, 1], [0, 0, 2]])
+    """
+    outputs = np.asarray(outputs, dtype=np.float64).reshape(complex.n_vertices, -1)
+    n = outputs.shape[1]
+    if rule == "zero":
+        if n != 1:
+            raise ValueError(f"the network has {n} outputs, so it has no zero level set; choose one, or use 'argmax'")
+        values, labels = np.column_stack((np.zeros(len(outputs)), outputs)), np.array([-1, 1])
+    elif rule in ("argmax", "argmin"):
+        if n < 2:
+            raise ValueError(f"the network has one output, so {rule!r} decides nothing; use 'zero'")
+        values, labels = outputs if rule == "argmax" else -outputs, np.arange(n)
+    else:
+        raise ValueError(f"the rule is {rule!r}; it must be 'argmax', 'argmin' or 'zero'")
+    winners = largest_values(complex, values)
+    check_complex(winners.complex, domain)
+    return _boundary(winners, labels)
+
+
+def _boundary(winners: Winners, labels: Integers) -> DecisionBoundary:
+    """Read everything off a complex with one winner a face."""
+    complex, winner = winners.complex, winners.winner
+    inner = np.flatnonzero((complex.edge_faces != OUTER).all(axis=1))
+    sides = complex.edge_faces[inner]
+    differ = winner[sides[:, 0]] != winner[sides[:, 1]]
+
+    border, faces = inner[differ], sides[differ]
+    ends = complex.xy[complex.edge_vertices[border]]
+    turned = winner[faces[:, 0]] > winner[faces[:, 1]]
+    ends[turned], faces[turned] = ends[turned, ::-1], faces[turned, ::-1]
+
+    same = sides[~differ]
+    links = coo_array((np.ones(len(same), np.int8), tuple(same.T)), shape=(len(winner), len(winner)))
+    n_cells, cells = connected_components(links, directed=False)
+    cells = cells.astype(np.int64)
+    cell_winner = np.empty(n_cells, np.int64)
+    cell_winner[cells] = winner
+    areas = signed_areas(complex.xy, complex.face_ptr, complex.face_vertex)
+    ties = tied(winners)
+    return DecisionBoundary(
+        segments=ends,
+        classes=labels[winner[faces]],
+        regions=winners.face_parent[faces],
+        edges=winners.edge_parent[border],
+        labels=labels,
+        class_areas=np.bincount(winner, areas, len(labels)),
+        cell_classes=labels[cell_winner],
+        cell_areas=np.bincount(cells, areas, n_cells),
+        complex=complex,
+        face_regions=winners.face_parent,
+        face_classes=labels[winner],
+        face_cells=cells,
+        ties=np.column_stack((winners.face_parent[ties[:, 0]], labels[winner[ties[:, 0]]], labels[ties[:, 1]])),
+        snaps=winners.snaps[:, 1:],
+    )

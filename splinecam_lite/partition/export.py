@@ -1,0 +1,159 @@
+"""A partition as a file, and as a graph.
+
+A file is a ``.npz`` archive of plain arrays, and a JSON header as an array of bytes; `restore.load` reads it.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from splinecam_lite.engine.complex import OUTER
+from splinecam_lite.partition.measures import edge_lengths
+
+if TYPE_CHECKING:
+    import networkx
+
+    from splinecam_lite.partition.result import Partition
+
+FORMAT = "splinecam_lite partition"
+SCHEMA = 1
+"""Version of the layout of the file; another one is refused."""
+
+COUNTS = ("n_merged_edges", "output_residual", "n_checked", "area_residual", "euler", "n_blocks")
+RUN = ("attempts", "threads", "seconds")
+"""The fields of `Report` that are plain numbers."""
+
+Arrays = dict[str, np.ndarray]
+
+
+def save(partition: "Partition", path: str | os.PathLike[str]) -> None:
+    """Write a partition to a file.
+
+    The file appears under its name only when it is complete and on disk; one of the same name is replaced.
+
+    Parameters
+    ----------
+    partition : Partition
+    path : path
+        Taken as it is; ``.npz`` is the usual ending.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; then nothing is left of it.
+    """
+    arrays = _arrays_of(partition)
+    header = json.dumps(_header_of(partition, arrays)).encode()
+    with _replacing(Path(path)) as file:
+        np.savez(file, allow_pickle=False, header=np.frombuffer(header, np.uint8), **arrays)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file beside ``path`` that takes its place once it is on disk, or vanishes."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    try:
+        with open(beside, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):  # the new name itself, where a folder can be opened
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _header_of(partition: "Partition", arrays: Arrays) -> dict[str, Any]:
+    report = partition.report
+    return {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "version": _version(),
+        "numpy": np.__version__,
+        "model_digest": partition.model_digest,
+        "slice_digest": partition.plane.digest(),
+        "input_shape": list(partition.plane.input_shape),
+        "output_shape": list(partition.output_shape),
+        "decide": partition.decide,
+        "layers": [list(layer) for layer in partition.layers],
+        "report": {name: getattr(report, name) for name in COUNTS + RUN},
+        "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
+    }
+
+
+def _version() -> str:
+    try:
+        return version("splinecam-lite")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "not installed"
+
+
+def _arrays_of(partition: "Partition") -> Arrays:
+    """Everything of a partition that is an array, under one name each; blocks one after the other."""
+    plane, blocks = partition.plane, partition.blocks
+    arrays = {"origin": plane.origin, "directions": plane.directions, "domain": plane.domain}
+    arrays |= {f"complex_{name}": array for name, array in partition.complex._asdict().items()}
+    arrays |= {f"snap_{name}": array for name, array in partition.report.snaps._asdict().items()}
+    return arrays | {
+        "outputs": partition.outputs,
+        "edge_knot_ptr": partition.edge_knot_ptr,
+        "edge_knots": partition.edge_knots,
+        "block_faces": np.array([block.n_faces for block in blocks]),
+        "block_sizes": np.array([len(block.knots) for block in blocks]),
+        "block_knots": np.concatenate([block.knots for block in blocks]),
+        "block_D": np.concatenate([block.D.ravel() for block in blocks]),
+        "block_bits": np.concatenate([block.bits.ravel() for block in blocks]),
+        "block_frozen": np.stack([block.frozen for block in blocks]),
+        "block_output_columns": np.concatenate([block.output_columns for block in blocks]),
+    }
+
+
+def to_networkx(partition: "Partition") -> "networkx.Graph":
+    """Return the graph of neighbouring regions.
+
+    Returns
+    -------
+    networkx.Graph
+        A node for each region, with ``area`` (input units squared) and ``centroid`` (u, v); an edge for each
+        two regions that share a border, with its ``length`` (input units) and its ``knots``, the list of
+        (layer, neuron, breakpoint) in which their patterns differ.
+
+    Examples
+    --------
+    >>> import torch, splinecam_lite as sc
+    >>> graph = to_networkx(sc.partition(torch.nn.Linear(2, 1).eval(), sc.Slice.box(0, 1)))
+    >>> dict(graph.nodes(data=True)), graph.number_of_edges()
+    ({0: {'area': 1.0, 'centroid': (0.5, 0.5)}}, 0)
+    """
+    import networkx
+
+    graph = networkx.Graph()
+    areas, centroids = partition.areas().tolist(), map(tuple, partition.centroids().tolist())
+    graph.add_nodes_from(
+        (region, {"area": area, "centroid": centroid})
+        for region, (area, centroid) in enumerate(zip(areas, centroids, strict=True))
+    )
+    complex = partition.complex
+    ptr, knots = partition.edge_knot_ptr.tolist(), list(map(tuple, partition.edge_knots.tolist()))
+    lengths = edge_lengths(complex).tolist()
+    for edge, (left, right) in enumerate(complex.edge_faces.tolist()):
+        if OUTER in (left, right):
+            continue
+        if graph.has_edge(left, right):  # a border with a vertex on it: the same knots all along
+            graph.edges[left, right]["length"] += lengths[edge]
+        else:
+            graph.add_edge(left, right, length=lengths[edge], knots=knots[ptr[edge] : ptr[edge + 1]])
+    return graph

@@ -1,0 +1,202 @@
+"""The exact partition of a network on a slice: checks at the door, the engine, checks of the result."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import nn
+from tqdm import tqdm
+
+from splinecam_lite.engine.engine import EngineResult, run
+from splinecam_lite.engine.plan import Plan, Tuning
+from splinecam_lite.errors import ModelError, SliceError
+from splinecam_lite.network.program import Program
+from splinecam_lite.network.slices import Slice
+from splinecam_lite.partition.layers import decode, layers_of
+from splinecam_lite.partition.planning import make_plan
+from splinecam_lite.partition.report import make_report
+from splinecam_lite.partition.result import Partition
+
+SILENT_SECONDS = 2.0
+"""Work shorter than this shows no progress."""
+
+Decide = Literal["argmax", "argmin", "zero"]
+
+
+def partition(
+    model: nn.Module | Program,
+    plane: Slice,
+    *,
+    output: str | None = None,
+    normalise: tuple[Any, Any] | None = None,
+    decide: Decide | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
+    _tuning: Tuning | None = None,
+) -> Partition:
+    """Return the exact partition of a slice into activation regions.
+
+    Parameters
+    ----------
+    model : nn.Module or Program
+        In eval mode, piecewise linear, one tensor in, batch first. It is left as it is. float32 and float16
+        weights are cast exactly to float64.
+    plane : Slice
+        Of the model's input shape.
+    output : str, optional
+        Where the network ends: a node, e.g. ``"linear_2"``, or the path of a module. Default: what the model
+        returns.
+    normalise : (mean, std), optional
+        The network is ``model((x - mean) / std)``; the slice is in terms of ``x``.
+    decide : {"argmax", "argmin", "zero"}, optional
+        How an output is taken for a decision: the class of the largest or of the smallest output, or the sign
+        of the only one. Default: "zero" for one output, "argmax" for several.
+    threads : int, optional
+        Blocks worked on at once; the result does not depend on it. Default: the cores that this process may
+        use.
+    progress : bool, optional
+        Show progress, with the time left, once two seconds have passed. Default: if stderr is a terminal.
+
+    Returns
+    -------
+    Partition
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used: train mode, an operation that is not piecewise linear
+        (`NotPiecewiseLinear`), control flow that depends on data (`TraceError`), NaN among the weights, an
+        input or output that does not fit.
+    SliceError
+        If the slice is of another shape than the input.
+    PredicateError, ComplexError
+        If float64 does not suffice to tell what the partition is; nothing is returned then.
+
+    Notes
+    -----
+    Computed from the weights, not sampled. By default a knot that passes a vertex within 2^-40 of the scale
+    of its preactivation is taken to pass through it; ``report.snaps`` lists every case.
+
+    Examples
+    --------
+    A network without any nonlinearity has one region, the domain itself.
+
+    >>> part = partition(nn.Linear(2, 3).eval(), Slice.box(0, 1))
+    >>> part.n_regions, part.areas().tolist()
+    (1, [1.0])
+    """
+    program = _program(model, plane, output, normalise)
+    decision = _decision(decide, program)
+    n_threads = _threads(threads)
+    begin = time.perf_counter()
+    with _one_thread_per_worker():
+        plan = make_plan(program, plane)
+        with _shown(progress, plane.area) as show:
+            result = run(plan, _tuning, n_threads, show)
+        return _finished(result, program, plane, plan, decision, n_threads, time.perf_counter() - begin)
+
+
+def _program(
+    model: nn.Module | Program, plane: Slice, output: str | None, normalise: tuple[Any, Any] | None
+) -> Program:
+    """The model as a float64 program that takes the slice's points."""
+    if not isinstance(plane, Slice):
+        raise SliceError(f"plane is a {type(plane).__name__}; make one with Slice.through, .around or .box")
+    if isinstance(model, nn.Module):
+        return Program.from_module(model, plane.input_shape, normalise=normalise, output=output)
+    if not isinstance(model, Program):
+        raise ModelError(f"model is a {type(model).__name__}; pass an nn.Module, or a Program")
+    if output is not None or normalise is not None:
+        raise ModelError(
+            "a Program has its output and normalisation already; give them to Program.from_module"
+        )
+    if model.input_shape != plane.input_shape:
+        raise SliceError(
+            f"the slice is in inputs of shape {plane.input_shape}, but the network takes {model.input_shape}"
+        )
+    exact = model.dtype == torch.float64 and model.device.type == "cpu"
+    return model if exact else model.to(torch.float64, "cpu")
+
+
+def _decision(decide: str | None, program: Program) -> str:
+    n_outputs = torch.Size(program.output_shape).numel()
+    if decide is None:
+        return "zero" if n_outputs == 1 else "argmax"
+    if decide not in ("argmax", "argmin", "zero"):
+        raise ModelError(f"decide is {decide!r}; it must be 'argmax', 'argmin' or 'zero'")
+    if (decide == "zero") != (n_outputs == 1):
+        needs = "one output" if decide == "zero" else "several outputs"
+        raise ModelError(
+            f"decide={decide!r} needs {needs}, but the network has {n_outputs}; name another output"
+        )
+    return decide
+
+
+def _threads(threads: int | None) -> int:
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads is {threads!r}; it must be a whole number from 1 up")
+    return threads
+
+
+@contextlib.contextmanager
+def _one_thread_per_worker() -> Iterator[None]:
+    """Keep BLAS and torch to one thread in each of the engine's own; put both back afterwards.
+
+    Sums are then added up in the same order whatever the number of threads, and threads do not multiply.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _shown(progress: bool | None, area: float) -> Iterator[Callable[[float], None] | None]:
+    """A bar on stderr, once the work has taken a while, for how much of the domain's area is finished."""
+    if progress is None:
+        progress = sys.stderr.isatty()
+    if not progress:
+        yield None
+        return
+    layout = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
+    with tqdm(total=area, desc="partition", delay=SILENT_SECONDS, bar_format=layout, leave=False) as bar:
+
+        def show(done: float) -> None:
+            bar.update(done - bar.n)  # less than before where the domain is cut up anew
+
+        yield show
+
+
+def _finished(
+    result: EngineResult,
+    program: Program,
+    plane: Slice,
+    plan: Plan,
+    decide: str,
+    threads: int,
+    seconds: float,
+) -> Partition:
+    layers = layers_of(program, plan)
+    return Partition(
+        plane=plane,
+        complex=result.complex,
+        outputs=result.outputs,
+        edge_knot_ptr=result.edge_knot_ptr,
+        edge_knots=decode(layers, result.edge_knots),
+        blocks=result.blocks,
+        layers=layers,
+        output_shape=program.output_shape,
+        decide=decide,
+        model_digest=program.digest(),
+        report=make_report(result, program, plane, layers, threads, seconds),
+    )

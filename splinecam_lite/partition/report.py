@@ -1,0 +1,208 @@
+"""What a partition says about its own correctness; a residual beyond its bound is an error."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from splinecam_lite.engine.complex import Complex, polygon_area
+from splinecam_lite.engine.engine import EngineResult
+from splinecam_lite.errors import ComplexError
+from splinecam_lite.network.program import AffineOp, KnotsOp, Program
+from splinecam_lite.network.slices import Slice
+from splinecam_lite.partition.layers import Layer, decode
+from splinecam_lite.partition.measures import areas
+
+OUTPUT_ROUNDING = 2.0**-30
+"""Largest difference of an output from the network's own that is taken for rounding, relative to its scale.
+
+Values snapped to a knot move by up to 2^-40 of their scale, and layers amplify that by 2^10 at most; a vertex
+in the wrong place differs by far more.
+"""
+
+MOST_CHECKED = 4096
+"""Vertices whose outputs are checked, at most ..."""
+
+CHECKED_SHARE = 64
+"""... and one in 64 of a large partition, so that the check costs at most 1/64 of a forward pass over all."""
+
+BATCH = 256
+"""Vertices that run through the network at once: 256 inputs of a network of 50,000 neurons are 100 MB."""
+
+
+class Snaps(NamedTuple):
+    """Knots that were taken to pass through a vertex that they miss by rounding."""
+
+    knots: np.ndarray
+    """(n, 3) int32: layer, neuron, breakpoint."""
+    vertices: np.ndarray
+    """(n,) int64."""
+    displacements: np.ndarray
+    """(n,) float64: distance of knot and vertex, in input units."""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """How a partition was computed, and how well it holds.
+
+    Attributes
+    ----------
+    snaps : Snaps
+        Every knot that was moved onto a vertex. A vertex on a seam counts once.
+    n_merged_edges : int
+        Edges on which several knots lie: duplicates, multiples, and what was snapped together.
+    output_residual : float
+        Largest difference between outputs here and the network's own, over ``n_checked`` vertices, in units
+        of what the last layer adds up.
+    area_residual : float
+        Relative difference between the sum of the regions' areas and the area of the domain.
+    euler : int
+        V - E + F without the outer face: 1.
+    n_blocks, attempts : int
+        Blocks at the end, and how often the domain was cut up anew because two sides of a seam disagreed.
+    threads : int
+    seconds : float
+        Wall time of the engine, without tracing the module and without kernel compilation done before.
+    """
+
+    snaps: Snaps
+    n_merged_edges: int
+    output_residual: float
+    n_checked: int
+    area_residual: float
+    euler: int
+    n_blocks: int
+    attempts: int
+    threads: int
+    seconds: float
+
+    @property
+    def n_snaps(self) -> int:
+        """Knots that were moved onto a vertex."""
+        return len(self.snaps.vertices)
+
+    @property
+    def largest_displacement(self) -> float:
+        """Largest distance over which a knot was moved, in input units; 0 if none was."""
+        return float(self.snaps.displacements.max(initial=0.0))
+
+    def __str__(self) -> str:
+        moved = f", at most {self.largest_displacement:.1e} input units" if self.n_snaps else ""
+        return (
+            f"outputs right to {self.output_residual:.1e} of their scale at {self.n_checked} vertices, "
+            f"areas to {self.area_residual:.1e}, V - E + F = {self.euler}; {self.n_snaps} snaps{moved}; "
+            f"{self.n_merged_edges} edges with several knots; {self.n_blocks} blocks, {self.seconds:.2f} s "
+            f"on {self.threads} thread{'s' if self.threads > 1 else ''}"
+        )
+
+
+def make_report(
+    result: EngineResult,
+    program: Program,
+    plane: Slice,
+    layers: tuple[Layer, ...],
+    threads: int,
+    seconds: float,
+) -> Report:
+    """Check a result of the engine against the network and the domain.
+
+    Raises
+    ------
+    ComplexError
+        If the outputs differ from the network's own by more than `OUTPUT_ROUNDING`.
+    """
+    complex = result.complex
+    residual, n_checked = output_residual(program, plane, complex.xy, result.outputs)
+    domain = polygon_area(plane.domain)
+    return Report(
+        snaps=_distinct_snaps(result.snaps, complex, layers),
+        n_merged_edges=int((np.diff(result.edge_knot_ptr) > 1).sum()),
+        output_residual=residual,
+        n_checked=n_checked,
+        area_residual=abs(float(areas(complex).sum()) - domain) / domain,
+        euler=complex.n_vertices - complex.n_edges + complex.n_faces,
+        n_blocks=len(result.blocks),
+        attempts=result.attempts,
+        threads=threads,
+        seconds=seconds,
+    )
+
+
+def _distinct_snaps(rows: np.ndarray, complex: Complex, layers: tuple[Layer, ...]) -> Snaps:
+    """Find the vertices of the engine's rows (pattern bit, u, v, displacement), and keep one row for each.
+
+    Both sides of a seam report a vertex on it, with places that agree to rounding; so vertices are found by
+    place.
+    """
+    if not len(rows):
+        return Snaps(np.empty((0, 3), np.int32), np.empty(0, np.int64), np.empty(0))
+    _, vertices = cKDTree(complex.xy).query(rows[:, 1:3])
+    order = np.argsort(-rows[:, 3], kind="stable")  # of two sides, the larger displacement counts
+    bits = rows[:, 0].astype(np.int64)
+    _, kept = np.unique(np.stack((vertices, bits))[:, order], axis=1, return_index=True)
+    kept = order[kept]
+    return Snaps(decode(layers, bits[kept]), vertices[kept].astype(np.int64), rows[kept, 3])
+
+
+def output_residual(program: Program, plane: Slice, xy: np.ndarray, outputs: np.ndarray) -> tuple[float, int]:
+    """Compare outputs (V, n_outputs) at vertices (V, 2) with the network's own, at some over all blocks.
+
+    Returns
+    -------
+    residual : float
+        Largest difference, in units of what is added up to give the output.
+    n_checked : int
+
+    Raises
+    ------
+    ComplexError
+        If the residual is beyond `OUTPUT_ROUNDING`.
+    """
+    n = min(len(xy), MOST_CHECKED, max(MOST_CHECKED // CHECKED_SHARE, len(xy) // CHECKED_SHARE))
+    sample = np.unique(np.linspace(0, len(xy) - 1, n).astype(np.int64))
+    worst = scale = 0.0
+    for start in range(0, len(sample), BATCH):
+        some = sample[start : start + BATCH]
+        expected, bound = _with_scale(program, torch.from_numpy(plane.lift(xy[some])))
+        worst = max(worst, float(np.abs(expected - outputs[some]).max(initial=0.0)))
+        scale = max(scale, bound)
+    residual = worst / scale if worst else 0.0
+    if not residual <= OUTPUT_ROUNDING:
+        raise ComplexError(
+            f"the outputs at the vertices differ from the network's by {residual:.1e} of their scale (rounding "
+            f"is below {OUTPUT_ROUNDING:.1e}); ask for a smaller domain, and please report this"
+        )
+    return residual, len(sample)
+
+
+def _with_scale(program: Program, x: torch.Tensor) -> tuple[np.ndarray, float]:
+    """Outputs (batch, n_outputs) of the network, and a bound on what its last operations add up to."""
+    value, magnitude = {0: x}, {0: x.abs()}
+    bound = magnitude[0]
+    with torch.inference_mode():
+        for i, op in enumerate(program.ops):
+            value[op.output] = op.run(*(value[v] for v in op.inputs))
+            if isinstance(op, AffineOp):
+                bound = op.magnitude(*(magnitude[v] for v in op.inputs))
+                bound = magnitude[op.output] = bound if op.bias is None else bound + op.bias.abs()
+            else:
+                # For the next affine op only the true value counts; where the network ends here, what was
+                # added up.
+                magnitude[op.output] = value[op.output].abs()
+                bound = (
+                    _steepest(op) * magnitude[op.inputs[0]]
+                    if isinstance(op, KnotsOp)
+                    else value[op.output].abs()
+                )
+            if op.output == program.output:
+                break
+            for v in [v for v in value if program.last_use(v) <= i]:
+                del value[v], magnitude[v]
+    return value[program.output].reshape(len(x), -1).numpy(), float(bound.max())
+
+
+def _steepest(op: KnotsOp) -> torch.Tensor:
+    """A bound on the slopes of an activation, for each entry."""
+    return op.left_slope.abs() + sum((jump.abs() for jump in op.jumps), torch.zeros(()))

@@ -1,0 +1,177 @@
+"""A partition from a file that `export.save` has written.
+
+Nothing in a file is executed. Its checksums are verified before anything else; the header tells the dtype and
+shape of each array; and numbers that point into other arrays are checked before they are used.
+"""
+
+import json
+import os
+import zipfile
+from math import prod
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from splinecam_lite.engine.complex import OUTER, Complex, check_complex
+from splinecam_lite.engine.engine import Block
+from splinecam_lite.errors import ComplexError, FileError, SliceError
+from splinecam_lite.network.slices import Slice
+from splinecam_lite.partition.export import FORMAT, SCHEMA, Arrays
+from splinecam_lite.partition.layers import Layer
+from splinecam_lite.partition.report import Report, Snaps
+
+if TYPE_CHECKING:
+    from splinecam_lite.partition.result import Partition
+
+
+def load(path: str | os.PathLike[str]) -> "Partition":
+    """Read a partition that ``save`` has written.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+    FileError
+        If the file is no partition, was written with another layout, is cut short or damaged.
+    """
+    header, arrays = _read(Path(path))
+    try:
+        return _partition_of(header, arrays)
+    except (KeyError, IndexError, TypeError, ValueError, ComplexError, SliceError) as error:
+        raise FileError(f"'{path}' is damaged ({error}); compute the partition again") from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
+    """Header and arrays of a file, each array as the header describes it."""
+    try:
+        with open(path, "rb") as file:
+            _check_sums(file)
+            with np.load(file, allow_pickle=False) as archive:
+                header = _checked_header(json.loads(archive["header"].tobytes()), path)
+                arrays = {name: archive[name] for name in header["arrays"]}
+    except (FileError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # whatever bytes that are no archive make zipfile, numpy and json raise
+        raise FileError(
+            f"'{path}' is not a partition written by splinecam_lite, or is cut short or damaged ({error})"
+        ) from error
+    for name, (dtype, shape) in header["arrays"].items():
+        if (arrays[name].dtype.str, list(arrays[name].shape)) != (dtype, shape):
+            raise FileError(f"'{path}' is damaged: array '{name}' is not what its header says")
+    return header, arrays
+
+
+def _check_sums(file: IO[bytes]) -> None:
+    """Raise unless the file is a zip archive with right checksums, before anything in it is believed."""
+    with zipfile.ZipFile(file) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of '{damaged}' is wrong")
+    file.seek(0)
+
+
+def _checked_header(header: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise FileError(f"'{path}' is not a partition written by splinecam_lite")
+    if header.get("schema") != SCHEMA:
+        raise FileError(
+            f"'{path}' has schema version {header.get('schema')} (splinecam_lite {header.get('version')}), this "
+            f"one reads version {SCHEMA}; compute the partition again, or read it with that release"
+        )
+    return header
+
+
+def _partition_of(header: dict[str, Any], arrays: Arrays) -> "Partition":
+    from splinecam_lite.partition.result import Partition
+
+    plane = Slice(arrays["origin"], arrays["directions"], arrays["domain"], tuple(header["input_shape"]))
+    if plane.digest() != header["slice_digest"]:
+        raise ValueError("its slice is not the one that was saved")
+    complex = Complex(*(arrays[f"complex_{name}"] for name in Complex._fields))
+    n_outputs = prod(header["output_shape"])
+    _check_shapes(complex, arrays, n_outputs)
+    _check_indices(complex, arrays)
+    check_complex(complex, plane.domain)
+    layers = tuple(Layer(*layer) for layer in header["layers"])
+    snaps = Snaps(*(arrays[f"snap_{name}"] for name in Snaps._fields))
+    return Partition(
+        plane=plane,
+        complex=complex,
+        outputs=arrays["outputs"],
+        edge_knot_ptr=arrays["edge_knot_ptr"],
+        edge_knots=arrays["edge_knots"],
+        blocks=_blocks_of(arrays, complex.n_faces),
+        layers=layers,
+        output_shape=tuple(header["output_shape"]),
+        decide=header["decide"],
+        model_digest=header["model_digest"],
+        report=Report(snaps=snaps, **header["report"]),
+    )
+
+
+def _check_shapes(complex: Complex, arrays: Arrays, n_outputs: int) -> None:
+    """Raise ValueError unless arrays that speak of the same things have the same length."""
+    V, E, n = complex.n_vertices, complex.n_edges, len(complex.face_vertex)
+    n_blocks, n_knots = len(arrays["block_faces"]), len(arrays["edge_knots"])
+    for name, shape in (
+        ("complex_xy", (V, 2)),
+        ("complex_edge_vertices", (E, 2)),
+        ("complex_edge_faces", (E, 2)),
+        ("complex_edge_side", (E,)),
+        ("complex_face_edge", (n,)),
+        ("outputs", (V, n_outputs)),
+        ("edge_knot_ptr", (E + 1,)),
+        ("edge_knots", (n_knots, 3)),
+        ("block_sizes", (n_blocks,)),
+        ("block_frozen", (n_blocks, arrays["block_frozen"].shape[1])),
+        ("block_output_columns", (3 * n_blocks + len(arrays["block_knots"]), n_outputs)),
+    ):
+        if arrays[name].shape != shape:
+            raise ValueError(f"'{name}' has shape {arrays[name].shape} instead of {shape}")
+
+
+def _check_indices(complex: Complex, arrays: Arrays) -> None:
+    """Raise ValueError where a number points outside of the array it points into: kernels do not look."""
+    n_vertices, n_edges = complex.n_vertices, complex.n_edges
+    corners = len(complex.face_vertex)
+    for name, low, high in (
+        ("complex_edge_vertices", 0, n_vertices),
+        ("complex_face_vertex", 0, n_vertices),
+        ("complex_face_edge", 0, n_edges),
+        ("complex_edge_faces", OUTER, complex.n_faces),
+        ("block_knots", 0, 64 * arrays["block_frozen"].shape[1]),
+        ("block_faces", 1, complex.n_faces + 1),
+        ("block_sizes", 0, len(arrays["block_knots"]) + 1),
+    ):
+        array = arrays[name]
+        if array.size and (array.min() < low or array.max() >= high):
+            raise ValueError(f"'{name}' holds numbers outside of {low} to {high - 1}")
+    for name, ptr, n in (
+        ("complex_face_ptr", complex.face_ptr, corners),
+        ("edge_knot_ptr", arrays["edge_knot_ptr"], len(arrays["edge_knots"])),
+    ):
+        if ptr[0] != 0 or ptr[-1] != n or (np.diff(ptr) < 0).any():
+            raise ValueError(f"'{name}' does not divide {n} entries")
+
+
+def _blocks_of(arrays: Arrays, n_faces: int) -> tuple[Block, ...]:
+    """Blocks from arrays that hold them one after the other; a number that does not fit raises ValueError."""
+    counts, sizes = arrays["block_faces"], arrays["block_sizes"]
+    if counts.sum() != n_faces or sizes.sum() != len(arrays["block_knots"]):
+        raise ValueError("its blocks do not make up its regions")
+    words = -(-sizes // 64)
+    knots = np.split(arrays["block_knots"], np.cumsum(sizes)[:-1])
+    D = np.split(arrays["block_D"], np.cumsum(sizes * (3 + sizes))[:-1])
+    bits = np.split(arrays["block_bits"], np.cumsum(counts * words)[:-1])
+    columns = np.split(arrays["block_output_columns"], np.cumsum(3 + sizes)[:-1])
+    first = np.cumsum(counts) - counts
+    blocks = []
+    for i, (n, K) in enumerate(zip(counts.tolist(), sizes.tolist(), strict=True)):
+        faces = bits[i].reshape(n, words[i])
+        if K % 64 and (faces[:, -1] >> np.uint64(K % 64)).any():
+            raise ValueError(f"block {i} has bits of hinges that it does not have")
+        frozen = arrays["block_frozen"][i].copy()
+        blocks.append(
+            Block(int(first[i]), n, knots[i].copy(), D[i].reshape(K, 3 + K), faces, frozen, columns[i])
+        )
+    return tuple(blocks)

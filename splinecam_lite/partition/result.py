@@ -1,0 +1,407 @@
+"""The partition of a slice into activation regions."""
+
+import importlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+
+from splinecam_lite.engine.complex import Complex
+from splinecam_lite.engine.engine import Block, factored_patterns
+from splinecam_lite.engine.hashing import hash_patterns
+from splinecam_lite.engine.labels import Patterns, pack_patterns
+from splinecam_lite.engine.maps import face_maps
+from splinecam_lite.errors import SliceError
+from splinecam_lite.network.slices import Slice
+from splinecam_lite.partition import measures
+from splinecam_lite.partition.layers import Layer, unpack
+from splinecam_lite.partition.locate import Locator, polygons
+from splinecam_lite.partition.measures import LayerCounts
+from splinecam_lite.partition.report import Report
+
+if TYPE_CHECKING:
+    import networkx
+
+    from splinecam_lite.partition.boundary import DecisionBoundary
+
+Array = NDArray[np.float64]
+
+MAPS_AT_ONCE = 1 << 20
+"""Numbers of affine maps that are held while only their norms are wanted (8 MB)."""
+
+PLOTTER = "splinecam_lite.show.plot"
+"""Who draws a partition: named, not imported, since drawing builds on this room and not the reverse."""
+
+
+class Knots(NamedTuple):
+    """Which knots lie on which edges; one row for each knot of each edge."""
+
+    edges: np.ndarray
+    """(n,) int64, ascending."""
+    layers: np.ndarray
+    """(n,) int32."""
+    neurons: np.ndarray
+    """(n,) int32: flat number in its layer."""
+    breakpoints: np.ndarray
+    """(n,) int32: 0 for activations with one breakpoint."""
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """The activation regions of a piecewise-linear network on a slice; made by `partition`.
+
+    Regions, vertices and edges are numbered; region ``f`` is face ``f`` of ``complex``. Places, lengths and
+    areas are in chart coordinates, whose unit is the input's, because charts are orthonormal. All arrays are
+    read-only.
+
+    Attributes
+    ----------
+    plane : Slice
+    complex : Complex
+        Vertices, edges and faces; `splinecam_lite.engine.complex` has the table.
+    outputs : (n_vertices, n_outputs) float64
+        The network's output at the vertices, flattened.
+    edge_knot_ptr : (n_edges + 1,) int64
+    edge_knots : (n, 3) int32
+        Rows ``edge_knot_ptr[e]`` to ``edge_knot_ptr[e + 1]`` are the (layer, neuron, breakpoint) of the knots
+        on edge ``e``: exactly those in which the patterns of its two regions differ. None on the border of
+        the domain.
+    blocks : tuple of Block
+        The network restricted to sets of neighbouring regions; patterns and affine maps are read from them.
+    layers : tuple of Layer
+        Name and size of each layer, in the order of ``program.preactivation_ops``.
+    output_shape : tuple of int
+        Shape of the output of one sample.
+    decide : {"argmax", "argmin", "zero"}
+        How an output is taken for a decision: the class of the largest or smallest output, or the sign of the
+        only one.
+    model_digest : str
+        SHA-256 of the network's operations and constants.
+    report : Report
+        What was snapped and merged, and residuals.
+
+    Examples
+    --------
+    One ReLU, whose knot is the line u = 0, makes two regions of a square.
+
+    >>> import torch
+    >>> from splinecam_lite import Slice, partition
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.ReLU()).eval()
+    >>> model[0].weight.data = torch.tensor([[1.0, 0.0]])
+    >>> part = partition(model, Slice.box(-1, 1))
+    >>> part.n_regions, part.areas().tolist(), part.knots().neurons.tolist()
+    (2, [2.0, 2.0], [0])
+    """
+
+    plane: Slice
+    complex: Complex
+    outputs: Array
+    edge_knot_ptr: np.ndarray
+    edge_knots: np.ndarray
+    blocks: tuple[Block, ...]
+    layers: tuple[Layer, ...]
+    output_shape: tuple[int, ...]
+    decide: str
+    model_digest: str
+    report: Report
+
+    def __post_init__(self) -> None:
+        for array in (self.outputs, self.edge_knot_ptr, self.edge_knots, *self.complex, *self.report.snaps):
+            array.setflags(write=False)
+        for block in self.blocks:
+            for part in block[2:]:
+                part.setflags(write=False)
+
+    # ---- sizes and names ---------------------------------------------------------------------------
+
+    @property
+    def n_regions(self) -> int:
+        """Number of activation regions: sets of points with one activation pattern, open and not empty."""
+        return self.complex.n_faces
+
+    @property
+    def n_vertices(self) -> int:
+        return self.complex.n_vertices
+
+    @property
+    def n_edges(self) -> int:
+        return self.complex.n_edges
+
+    @property
+    def vertices(self) -> Array:
+        """Vertices in chart coordinates, (n_vertices, 2); ``plane.lift`` takes them to inputs."""
+        return self.complex.xy
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers in one output."""
+        return self.outputs.shape[1]
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Name of each layer."""
+        return tuple(layer.name for layer in self.layers)
+
+    @property
+    def n_neurons(self) -> tuple[int, ...]:
+        """Preactivations of each layer."""
+        return tuple(layer.n_neurons for layer in self.layers)
+
+    def __repr__(self) -> str:
+        return f"<Partition: {self.n_regions:,} activation regions of {sum(self.n_neurons):,} neurons>"
+
+    # ---- shapes ------------------------------------------------------------------------------------
+
+    def polygon(self, region: int) -> Array:
+        """Return the corners of one region (n, 2), counter-clockwise, in chart coordinates."""
+        start, stop = self.complex.face_ptr[region : region + 2]
+        return self.complex.xy[self.complex.face_vertex[start:stop]]
+
+    def areas(self) -> Array:
+        """Return the area of every region (n_regions,), in input units squared; the sum is ``plane.area``."""
+        return measures.areas(self.complex)
+
+    def perimeters(self) -> Array:
+        """Return the length of every region's border (n_regions,), in input units, the domain's included."""
+        return measures.perimeters(self.complex)
+
+    def centroids(self) -> Array:
+        """Return the centre of mass of every region (n_regions, 2)."""
+        return measures.centroids(self.complex)
+
+    def interior_points(self) -> Array:
+        """Return a point strictly inside every region (n_regions, 2): the mean of its corners.
+
+        A region thinner than the rounding of its coordinates has no float64 point inside; there the point is
+        as near.
+        """
+        return measures.interior_points(self.complex)
+
+    def neighbours(self) -> csr_array:
+        """Return which regions share a border of positive length.
+
+        Returns
+        -------
+        (n_regions, n_regions) csr_array
+            Symmetric; the entry is the length of the common border, in input units.
+        """
+        return measures.neighbours(self.complex)
+
+    # ---- patterns and maps -------------------------------------------------------------------------
+
+    @cached_property
+    def _patterns(self) -> Patterns:
+        return factored_patterns(self.blocks)
+
+    def patterns(self, regions: ArrayLike | None = None) -> NDArray[np.uint64]:
+        """Return activation patterns, packed.
+
+        Parameters
+        ----------
+        regions : (n,) int, optional
+            Default: all, which for large networks is much: 8 bytes for 64 neurons and each region.
+
+        Returns
+        -------
+        (n, n_words) uint64
+            Bit ``b & 63`` of word ``b >> 6`` is pattern bit ``b``: set where the preactivation passes the
+            breakpoint. `Layer` tells which bit is which; ``pattern_bits`` unpacks a layer.
+        """
+        return pack_patterns(self._patterns, self._chosen(regions))
+
+    def pattern_bits(self, layer: int, regions: ArrayLike | None = None) -> NDArray[np.bool_]:
+        """Return the part of the patterns that is about one layer.
+
+        Returns
+        -------
+        (n, n_breakpoints, n_neurons) bool
+            True where the preactivation is above the breakpoint inside the region. False where there is no
+            knot (a neuron whose activation has slope jump 0), and for neurons that are on their breakpoint
+            everywhere.
+        """
+        return unpack(self.layers[layer], self.patterns(regions))
+
+    def pattern_hashes(self) -> NDArray[np.uint64]:
+        """Return a 64-bit hash of every region's pattern, (n_regions,) uint64.
+
+        The same pattern has the same hash in every partition of the same architecture, so regions can be
+        followed over training and from slice to slice. Costs no unpacking of patterns.
+        """
+        return np.concatenate([hash_patterns(b.knots, b.bits, b.frozen) for b in self.blocks])
+
+    def affine_maps(self, regions: ArrayLike | None = None) -> tuple[Array, Array]:
+        """Return the affine maps that the network is on regions.
+
+        Parameters
+        ----------
+        regions : (n,) int, optional
+            Default: all.
+
+        Returns
+        -------
+        A : (n, n_outputs, 2) float64
+            Derivative of each output by the chart coordinates, per input unit.
+        b : (n, n_outputs) float64
+            Output at (u, v) = (0, 0), which may lie outside of the region.
+
+        Notes
+        -----
+        The output at (u, v) in the region is ``A @ (u, v) + b``.
+        """
+        chosen = self._chosen(regions)
+        maps = np.empty((len(chosen), self.n_outputs, 3))
+        first = self._patterns.first_faces
+        order = np.argsort(chosen, kind="stable")
+        cuts = np.searchsorted(chosen[order], first)
+        for block, start, stop in zip(self.blocks, cuts[:-1], cuts[1:], strict=True):
+            if start < stop:
+                here = order[start:stop]
+                rows = chosen[here] - block.first_face
+                maps[here] = face_maps(block.D, block.bits, block.output_columns, rows)
+        return maps[:, :, :2], maps[:, :, 2]
+
+    def gradient_norms(self) -> Array:
+        """Return the Frobenius norm of every region's ``A``, (n_regions,): output units per input unit.
+
+        For one output it is the slope of the network within the slice.
+        """
+        step = max(1, MAPS_AT_ONCE // (3 * self.n_outputs))
+        regions = np.arange(self.n_regions)
+        pieces = (self.affine_maps(regions[i : i + step])[0] for i in range(0, self.n_regions, step))
+        return np.concatenate([np.linalg.norm(A, axis=(1, 2)) for A in pieces])
+
+    def _chosen(self, regions: ArrayLike | None) -> NDArray[np.int64]:
+        """Region numbers as an array, refused if there is no such region."""
+        if regions is None:
+            return np.arange(self.n_regions)
+        chosen = np.asarray(regions)
+        if chosen.ndim != 1 or (chosen.size and not np.issubdtype(chosen.dtype, np.integer)):
+            raise IndexError(f"regions must be a list of numbers, not {chosen.dtype} of shape {chosen.shape}")
+        if chosen.size and (chosen.min() < 0 or chosen.max() >= self.n_regions):
+            bad = chosen.min() if chosen.min() < 0 else chosen.max()
+            raise IndexError(f"there is no region {bad}: regions are 0 to {self.n_regions - 1}")
+        return chosen.astype(np.int64)
+
+    # ---- places ------------------------------------------------------------------------------------
+
+    @cached_property
+    def _locator(self) -> Locator:
+        return Locator(self.complex, self.plane.domain)
+
+    def locate(self, points: ArrayLike) -> NDArray[np.int64]:
+        """Return the region in which each point lies.
+
+        Parameters
+        ----------
+        points : (N, 2)
+            Chart coordinates; ``plane.project`` gives those of inputs.
+
+        Returns
+        -------
+        (N,) int64
+            -1 outside of the domain. A point on a border belongs to the lowest of its regions. Every point of
+            the domain has a region; within rounding of the domain's border, so may points outside.
+
+        Raises
+        ------
+        SliceError
+            If the points have another shape, or are NaN or infinite.
+        """
+        places = np.asarray(points, dtype=np.float64)
+        if places.ndim != 2 or places.shape[1] != 2:
+            raise SliceError(f"points have shape {places.shape}, but locate takes chart coordinates, (N, 2)")
+        if not np.isfinite(places).all():
+            raise SliceError(f"point {int(np.argwhere(~np.isfinite(places))[0, 0])} is NaN or infinite")
+        return self._locator(places)
+
+    # ---- knots -------------------------------------------------------------------------------------
+
+    def knots(self) -> Knots:
+        """Return which knots lie on which edges."""
+        edges = np.repeat(np.arange(self.n_edges), np.diff(self.edge_knot_ptr))
+        return Knots(edges, *np.ascontiguousarray(self.edge_knots.T))
+
+    def knot_lengths(self) -> Array:
+        """Return the length, in input units, of each layer's knots, (n_layers,).
+
+        Where several neurons of a layer have the same knot, it counts once.
+        """
+        return np.array([counts.knot_length for counts in self.counts_by_layer()])
+
+    def counts_by_layer(self) -> tuple[LayerCounts, ...]:
+        """Return for each layer its name, neurons, different knots, edges, and the length of its knots."""
+        return measures.counts_by_layer(self.complex, self.layers, self.edge_knot_ptr, self.edge_knots)
+
+    # ---- decisions ---------------------------------------------------------------------------------
+
+    @cached_property
+    def _decision_boundary(self) -> "DecisionBoundary":
+        from splinecam_lite.partition.boundary import decide
+
+        return decide(self.complex, self.outputs, self.decide, self.plane.domain)
+
+    def decision_boundary(self, classes: tuple[int, int] | None = None) -> "DecisionBoundary":
+        """Return where the decision changes, on the whole slice or between two classes.
+
+        Parameters
+        ----------
+        classes : (int, int), optional
+            Default: all. For a scalar output the classes are -1 and 1.
+
+        See Also
+        --------
+        splinecam_lite.partition.boundary : the rules for ties and signs. The boundary is found once and kept.
+        """
+        whole = self._decision_boundary
+        return whole if classes is None else whole.between(*classes)
+
+    @property
+    def n_decision_cells(self) -> int:
+        """Number of decision cells: connected sets of points with one class."""
+        return self._decision_boundary.n_cells
+
+    # ---- elsewhere ---------------------------------------------------------------------------------
+
+    def to_shapely(self) -> np.ndarray:
+        """Return every region as a shapely polygon in chart coordinates, (n_regions,) objects."""
+        return polygons(self.complex)
+
+    def to_networkx(self) -> "networkx.Graph":
+        """Return the graph of neighbouring regions; see `export.to_networkx`."""
+        from splinecam_lite.partition.export import to_networkx
+
+        return to_networkx(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the partition to a file; see `export.save`."""
+        from splinecam_lite.partition.export import save
+
+        save(self, path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Partition":
+        """Read a partition that ``save`` has written; see `restore.load`."""
+        from splinecam_lite.partition.restore import load
+
+        return load(path)
+
+    def plot(self, *args: Any, **kwargs: Any) -> Any:
+        """Draw the partition and return the axes; takes the arguments of `splinecam_lite.show.plot.plot`."""
+        return importlib.import_module(PLOTTER).plot(self, *args, **kwargs)
+
+    def summary(self) -> str:
+        """Return what was found as text: counts by their full names, a line for each layer, the report."""
+        lines = [
+            f"{self.n_regions:,} activation regions ({self.n_vertices:,} vertices, {self.n_edges:,} edges) "
+            f"on {self.plane.area:.6g} square input units",
+        ]
+        for number, layer in enumerate(self.counts_by_layer()):
+            lines.append(
+                f"  layer {number} '{layer.name}': {layer.n_knots:,} knots of {layer.n_neurons:,} neurons, "
+                f"{layer.knot_length:.6g} input units long, on {layer.n_edges:,} edges"
+            )
+        return "\n".join([*lines, str(self.report)])

@@ -1,0 +1,169 @@
+"""A partition over training as an animated GIF: the slice, a close-up of its knots, and where training stands."""
+
+import os
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from splinecam_lite.partition.result import Partition
+from splinecam_lite.show.colours import INK, class_colours, pale
+from splinecam_lite.show.curves import LAYER_COLOURS, Panel, draw_panel
+from splinecam_lite.show.plot import plot
+
+FRAME_MS, LAST_FRAME_MS = 700, 4000
+"""How long a frame stays, and the last one before the animation begins anew."""
+
+SIZE, DPI = (10.0, 7.4), 90
+"""Inches, and pixels an inch."""
+
+PALETTE_FRAMES = 5
+"""Frames from which the 256 colours of the GIF are taken; all frames share them, so that no colour flickers."""
+
+
+class View(NamedTuple):
+    """What is the same in every frame.
+
+    Attributes
+    ----------
+    points : (n, *input_shape)
+        Inputs to mark in the slice.
+    labels : (n,) int
+        Their classes.
+    n_classes : int
+        Classes that the legend lists.
+    zoom : (2, 2) float
+        Lower left and upper right corner of the close-up, in chart coordinates.
+    """
+
+    points: ArrayLike
+    labels: ArrayLike
+    n_classes: int
+    zoom: NDArray[np.float64]
+
+
+def animate(
+    path: str | os.PathLike[str],
+    partitions: Iterable[Partition],
+    steps: Sequence[int],
+    view: View,
+    panels: Sequence[Panel],
+) -> None:
+    """Write an animation of a slice over training.
+
+    Parameters
+    ----------
+    path : path
+        The GIF, there when it is complete.
+    partitions : iterable of Partition
+        One a frame, of the same slice. Each is let go before the next is taken.
+    steps : sequence of int
+        Training step of each.
+    view : View
+    panels : sequence of Panel
+        Curves over the same steps, drawn below the slice with a mark at the frame's step.
+
+    Raises
+    ------
+    ValueError
+        If there is no partition, or their number is not that of the steps.
+    """
+    frames = [
+        draw_frame(part, number, steps, view, panels)
+        for number, (part, _) in enumerate(zip(partitions, steps, strict=True))
+    ]
+    if not frames:
+        raise ValueError("an animation needs at least one partition")
+    write_gif(Path(path), frames)
+
+
+def draw_frame(
+    part: Partition, number: int, steps: Sequence[int], view: View, panels: Sequence[Panel]
+) -> Image.Image:
+    """Return frame ``number`` of an animation; see `animate`."""
+    figure = Figure(SIZE, DPI)
+    whole, close = figure.add_axes((0.065, 0.40, 0.41, 0.52)), figure.add_axes((0.565, 0.40, 0.41, 0.52))
+    plot(part, "class", points=view.points, labels=view.labels, title="", ax=whole)
+    whole.get_legend().remove()
+    (u0, v0), (u1, v1) = view.zoom
+    whole.add_patch(Rectangle((u0, v0), u1 - u0, v1 - v0, fill=False, edgecolor="white", linewidth=2.4, zorder=7))
+    whole.add_patch(Rectangle((u0, v0), u1 - u0, v1 - v0, fill=False, edgecolor=INK, linewidth=1.0, zorder=7))
+    whole.set_title(f"{part.n_regions:,} activation regions", fontsize=10)
+    _draw_close_up(close, part, view)
+    figure.suptitle(f"Training step {steps[number]:,}", x=0.065, ha="left", fontsize=13, fontweight="bold")
+    _draw_legends(figure, close, part, view)
+    width = 0.93 / len(panels)
+    for i, panel in enumerate(panels):
+        ax = figure.add_axes((0.065 + i * width, 0.065, width - 0.06, 0.17))
+        draw_panel(ax, steps, panel, mark=number)
+        ax.tick_params(labelsize=7)
+        ax.set_title(panel.title, fontsize=9)
+        ax.legend(fontsize=7, frameon=False, loc="best", handlelength=1.2)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return Image.open(buffer).convert("RGB")
+
+
+def _draw_close_up(ax: Axes, part: Partition, view: View) -> None:
+    """Knots in the window by layer, over the classes."""
+    plot(part, "class", edges=False, title="", ax=ax)
+    ax.get_legend().remove()
+    low, high = view.zoom
+    knots = part.knots()
+    ends = part.vertices[part.complex.edge_vertices[knots.edges]]
+    seen = ((ends.max(axis=1) >= low) & (ends.min(axis=1) <= high)).all(axis=1)
+    colours = np.array(LAYER_COLOURS)[knots.layers[seen] % len(LAYER_COLOURS)]
+    ax.add_collection(LineCollection(ends[seen], colors=colours, linewidths=0.7), autolim=False)
+    ax.set_xlim(low[0], high[0])
+    ax.set_ylim(low[1], high[1])
+    ax.set_title("close-up of the rectangle: knots by layer", fontsize=10)
+
+
+def _draw_legends(figure: Figure, close: Axes, part: Partition, view: View) -> None:
+    classes = np.arange(view.n_classes)
+    handles: list[Patch | Line2D] = [
+        Patch(facecolor=colour, edgecolor=INK, linewidth=0.5, label=str(c))
+        for c, colour in zip(classes, pale(class_colours(classes)), strict=True)
+    ]
+    style = {"loc": "upper left", "frameon": False, "fontsize": 8, "columnspacing": 1.0, "handlelength": 1.4}
+    figure.legend(handles=handles, bbox_to_anchor=(0.10, 0.345), ncols=view.n_classes, title="", **style)
+    figure.text(0.065, 0.3245, "class", fontsize=8)
+    lines = [
+        Line2D([], [], color=LAYER_COLOURS[i % len(LAYER_COLOURS)], label=f"knots of layer {i + 1}")
+        for i in range(len(part.layers))
+    ]
+    lines.append(Line2D([], [], color=INK, linewidth=2.0, label="decision boundary"))
+    figure.legend(handles=lines, bbox_to_anchor=(0.56, 0.345), ncols=len(lines), **style)
+
+
+def write_gif(path: Path, frames: Sequence[Image.Image]) -> None:
+    """Write frames of one size as a GIF that repeats, all in one palette.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_gif(Path(folder) / "a.gif", [Image.new("RGB", (8, 8), c) for c in ("red", "blue")])
+    ...     Image.open(Path(folder) / "a.gif").n_frames
+    2
+    """
+    chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, PALETTE_FRAMES).astype(int))]
+    width, height = frames[0].size
+    sheet = Image.new("RGB", (width, height * len(chosen)))
+    for i, frame in enumerate(chosen):
+        sheet.paste(frame, (0, i * height))
+    palette = sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
+    indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    times = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
+    beside = path.with_name(f".{path.name}.part")
+    indexed[0].save(beside, format="GIF", save_all=True, append_images=indexed[1:], duration=times, loop=0)
+    os.replace(beside, path)

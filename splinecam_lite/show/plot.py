@@ -1,0 +1,204 @@
+"""A partition as a figure: its regions in colour, its edges, the decision boundary and data points."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.colors import LogNorm
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.path import Path
+from matplotlib.ticker import MaxNLocator, NullLocator
+from numpy.typing import ArrayLike
+
+from splinecam_lite.partition.result import Partition
+from splinecam_lite.show.colours import INK, class_colours
+from splinecam_lite.show.fills import ColorBy, Fill, fill_of
+from splinecam_lite.show.paths import edge_widths, polygons_by_number, segment_paths
+
+PLAIN, WITH_BAR = (6.2, 6.6), (7.2, 6.4)
+"""Size of a new figure without and with a colour bar, in inches: the axes are about as large in both."""
+
+LEGEND_DROP, LEGEND_COLUMNS = 3.6, 5
+"""Distance of the legend below the axes, in heights of a letter, which leaves room for the axis label; its columns."""
+
+MOST_SHAPES = 2_000
+"""Regions up to which a PDF or SVG keeps them as shapes; more than these become one image in it."""
+
+ON_PLANE = 1e-3
+"""Distance from the slice, as a part of its size, up to which a data point is drawn as one that lies in it."""
+
+BOUNDARY_WIDTH, HALO_WIDTH = 1.8, 3.4
+"""Points; the white halo keeps the boundary apart from dark regions and dense edges."""
+
+
+def plot(
+    partition: Partition,
+    color_by: ColorBy | ArrayLike = "class",
+    *,
+    boundary: bool = True,
+    edges: bool = True,
+    points: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    value_label: str = "value",
+    limits: tuple[float, float] | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a partition in its chart and return the axes.
+
+    Parameters
+    ----------
+    partition : Partition
+    color_by : "class", "area", "norm", "pattern", "none" or (n_regions,) array
+        What the colour of a region says: the predicted class (a region that the decision boundary crosses has
+        several); its area; the Frobenius norm of its affine map, i.e. the length of the gradient if there is one
+        output; its activation pattern (the same pattern has the same colour in every figure); nothing; or a number.
+    boundary : bool
+        Draw the decision boundary.
+    edges : bool
+        Draw the edges of the regions. Where regions are fine, edges are thin and fade.
+    points : (N, *input_shape) array or tensor, optional
+        Inputs, drawn where they project to; hollow if they do not lie in the slice.
+    labels : (N,) integers, optional
+        Their classes, drawn in the colours of classes.
+    value_label : str
+        What ``color_by`` holds, with its unit, if it is an array.
+    limits : (low, high), optional
+        Ends of the colour scale, to compare figures. Default: a hundredth of the area lies beyond each.
+    title : str, optional
+        Default: the counts.
+    ax : Axes, optional
+        Default: the axes of a new figure.
+
+    Returns
+    -------
+    Axes
+        Both axes in chart units, which are input units.
+
+    Raises
+    ------
+    ValueError
+        If ``color_by``, ``labels`` or ``limits`` do not fit.
+    SliceError
+        If the points do not have the input's shape.
+
+    Examples
+    --------
+    >>> import torch, splinecam_lite as sc
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+    >>> ax = plot(sc.partition(model, sc.Slice.box(-1, 1)), color_by="norm")
+    >>> ax.get_xlabel()
+    'input 1'
+    """
+    fill = fill_of(partition, color_by, value_label, limits)
+    if ax is None:
+        _, ax = plt.subplots(figsize=PLAIN if fill.bar is None else WITH_BAR, layout="constrained")
+    _set_axes(ax, partition)
+    raster = partition.n_regions > MOST_SHAPES
+    _draw_regions(ax, fill, raster)
+    if edges:
+        _draw_edges(ax, partition, raster)
+    handles: list[Patch | Line2D] = list(fill.entries)
+    if boundary:
+        handles += _draw_boundary(ax, partition, raster)
+    if points is not None:
+        handles += _draw_points(ax, partition, points, labels)
+    if fill.bar is not None:
+        _draw_bar(ax, fill)
+    if handles:
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "borderaxespad": LEGEND_DROP}
+        ax.legend(handles=handles, ncols=min(len(handles), LEGEND_COLUMNS), frameon=False, **below)
+    ax.set_title(_counts(partition, color_by) if title is None else title)
+    return ax
+
+
+def _set_axes(ax: Axes, partition: Partition) -> None:
+    plane = partition.plane
+    identity = plane.directions.shape == (2, 2) and np.array_equal(plane.directions, np.eye(2))
+    same = identity and not plane.origin.any()
+    ax.set_xlabel("input 1" if same else "u (input units)")
+    ax.set_ylabel("input 2" if same else "v (input units)")
+    (u0, v0), (u1, v1) = plane.domain.min(axis=0), plane.domain.max(axis=0)
+    ax.set_xlim(u0, u1)
+    ax.set_ylim(v0, v1)
+    ax.set_aspect("equal")
+
+
+def _draw_regions(ax: Axes, fill: Fill, raster: bool) -> None:
+    cells = fill.cells
+    shapes = polygons_by_number(cells.xy, cells.face_ptr, cells.face_vertex, fill.numbers)
+    numbers, paths = zip(*shapes, strict=True)
+    # Antialiased fills would let the background shine through between neighbours.
+    _add(ax, paths, facecolors=fill.palette[list(numbers)], edgecolors="none", antialiaseds=False, rasterized=raster)
+
+
+def _draw_edges(ax: Axes, partition: Partition, raster: bool) -> None:
+    cells = partition.complex
+    window, size = ax.get_window_extent(), np.ptp(partition.plane.domain, axis=0)
+    points_per_unit = 72 / ax.figure.dpi * min(window.width / size[0], window.height / size[1])
+    breadth = points_per_unit * 2 * partition.areas() / partition.perimeters()
+    widths = edge_widths(breadth, cells.edge_faces)
+    for width in np.unique(widths):
+        paths = segment_paths(cells.xy[cells.edge_vertices[widths == width]])
+        _add(ax, paths, facecolors="none", edgecolors=INK, linewidths=width, rasterized=raster)
+
+
+def _draw_boundary(ax: Axes, partition: Partition, raster: bool) -> list[Line2D]:
+    paths = segment_paths(partition.decision_boundary().segments)
+    if not paths:
+        return []
+    style = {"facecolors": "none", "capstyle": "round", "rasterized": raster}
+    for colour, width in (("white", HALO_WIDTH), (INK, BOUNDARY_WIDTH)):
+        _add(ax, paths, edgecolors=colour, linewidths=width, **style)
+    label = "decision boundary: output = 0" if partition.decide == "zero" else "decision boundary"
+    return [Line2D([], [], color=INK, linewidth=BOUNDARY_WIDTH, label=label)]
+
+
+def _draw_points(ax: Axes, partition: Partition, points: ArrayLike, labels: ArrayLike | None) -> list[Line2D]:
+    plane = partition.plane
+    uv = plane.project(points).reshape(-1, 2)
+    inside = np.ravel(plane.distance(points)) <= ON_PLANE * np.sqrt(plane.area)
+    if labels is None:
+        colours = np.tile(class_colours(np.array(0)) * 0, (len(uv), 1))
+    else:
+        labels = np.asarray(labels)
+        if labels.shape != (len(uv),) or labels.dtype.kind not in "iub":
+            raise ValueError(f"labels have shape {labels.shape} and type {labels.dtype}; give {len(uv)} integers")
+        colours = class_colours(labels.astype(int))
+    said = "" if labels is None else ", coloured by label"
+    handles = []
+    for chosen, name in ((inside, f"data{said}"), (~inside, f"data off the slice, projected{said}")):
+        if chosen.any():
+            hollow = chosen is not inside
+            face = "white" if hollow else colours[chosen]
+            rim = colours[chosen] if hollow else "white"
+            ax.scatter(*uv[chosen].T, s=30, c=face, edgecolors=rim, linewidths=1.2, zorder=6)
+            dot = {"markerfacecolor": "white", "markeredgecolor": INK} if hollow else {"color": INK}
+            handles.append(Line2D([], [], marker="o", linestyle="", markersize=6, label=name, **dot))
+    return handles
+
+
+def _draw_bar(ax: Axes, fill: Fill) -> None:
+    bar = ax.figure.colorbar(fill.bar, ax=ax, label=fill.bar_label, extend=fill.extend, shrink=0.85, pad=0.02)
+    low, high = fill.bar.get_clim()
+    if isinstance(fill.bar.norm, LogNorm) and high < 10 * low:
+        # Within one decade, powers of ten label almost nothing.
+        bar.ax.yaxis.set_major_locator(MaxNLocator(6))
+        bar.ax.yaxis.set_major_formatter("{x:g}")
+        bar.ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _counts(partition: Partition, color_by: object) -> str:
+    counts = [(partition.n_regions, "activation region")]
+    if isinstance(color_by, str) and color_by == "class":
+        counts.append((partition.decision_boundary().n_cells, "decision cell"))
+    counted = ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in counts)
+    return f"{counted}, coloured by pattern" if isinstance(color_by, str) and color_by == "pattern" else counted
+
+
+def _add(ax: Axes, paths: Sequence[Path], **style: Any) -> None:
+    ax.add_collection(PathCollection(paths, **style), autolim=False)

@@ -1,0 +1,1 @@
+"""Training studies: train a network and measure how its regions move."""
