@@ -4,7 +4,7 @@
 >>> import splinecam_lite as sc
 >>> model = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1)).eval()
 >>> part = sc.partition(model, sc.Slice.box(-1, 1))
->>> round(part.areas().sum(), 9)
+>>> round(float(part.areas().sum()), 9)
 4.0
 """
 

@@ -2,8 +2,8 @@
 
 import os
 
-# Before numpy and torch start their thread pools: two test processes share two cores. The engine's own threads
-# are plain ones and asked for by argument, so tests can still compare one thread with two.
+# Before numpy and torch start their thread pools: two test processes share two cores. The engine's own
+# threads are plain ones and asked for by argument, so tests can still compare one thread with two.
 for pool in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(pool, "1")
 os.environ["MPLBACKEND"] = "Agg"

@@ -3,6 +3,7 @@
     entry.py      parse, run, turn errors into one line and an exit code
     options.py    what each command takes, and its --help
     commands.py   what each command does
+    inputs.py     --points, --around, --box to inputs and a slice
     models.py     MODEL and --weights to a module
     files.py      arrays in, finished files out
     warmup.py     compiling the kernels, and saying so

@@ -10,15 +10,14 @@ import numpy as np
 
 from splinecam_lite.cli import options
 from splinecam_lite.cli.console import stage
-from splinecam_lite.cli.files import check_writable, finished_file, read_array
-from splinecam_lite.cli.refusal import Refusal
+from splinecam_lite.cli.files import check_writable, finished_file
+from splinecam_lite.cli.inputs import check_network, many_points, normalisation, slice_of, slice_points
 from splinecam_lite.cli.warmup import COMPILE_SECONDS, compile_at_first_use, use_every_kernel
 
 if TYPE_CHECKING:
     from splinecam_lite.network.program import Program
-    from splinecam_lite.network.slices import Slice
 
-FIGURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
+FIGURES = (".png", ".pdf", ".svg", ".jpg")
 
 POINTS_AT_ONCE = 256
 """Points between two steps of the progress bar of ``complexity``; the counts do not depend on it."""
@@ -31,7 +30,10 @@ def partition(given: options.Partition) -> None:
     """Compute a partition; print its summary, save it and draw it as asked."""
     check_writable("--out", given.out, (".npz",))
     check_writable("--plot", given.plot, FIGURES)
-    plane, points = _slice(given)
+    check_network(given)
+    points = slice_points(given)
+    _import_torch()
+    plane = slice_of(given, points)
     program = _program(given, plane.input_shape)
     from splinecam_lite.partition.partition import partition
 
@@ -58,9 +60,9 @@ def partition(given: options.Partition) -> None:
 def complexity(given: options.Complexity) -> None:
     """Count crossings around every point; print their means for each layer and save them as asked."""
     check_writable("--out", given.out, (".npz",))
-    points = _shaped(read_array(given.points), given.input_shape, "--points")
-    if points.ndim < 2:
-        raise Refusal(f"{given.points} has shape {points.shape}; give inputs as (N, *input shape)")
+    check_network(given)
+    points = many_points(given)
+    _import_torch()
     program = _program(given, points.shape[1:])
     from tqdm import tqdm
 
@@ -85,7 +87,7 @@ def complexity(given: options.Complexity) -> None:
     if given.out is not None:
         with finished_file(given.out) as draft:
             np.savez_compressed(
-                draft, per_layer=per_layer, layer_names=np.array(program.layer_names), n_neurons=program.n_neurons,
+                draft, per_layer=per_layer, layer_names=program.layer_names, n_neurons=program.n_neurons,
                 radius=given.radius, directions=given.directions, seed=given.seed,
             )  # fmt: skip
         print(f"wrote {given.out}")
@@ -107,7 +109,7 @@ def warmup(given: options.Warmup) -> None:
     with stage(f"compiling kernels ({about})"):
         use_every_kernel()
     if CACHE_DIRECTORY is None:
-        print("no folder for compiled kernels can be written to, so every process compiles anew; set SPLINECAM_CACHE_DIR")
+        print("compiled kernels cannot be kept: set SPLINECAM_CACHE_DIR to a folder that can be written to")
     else:
         print(f"compiled kernels are in {CACHE_DIRECTORY}")
 
@@ -129,62 +131,19 @@ def info(given: options.Info) -> None:
         print(f"{name:<15} {value}")
 
 
-def _slice(given: options.Partition) -> "tuple[Slice, np.ndarray | None]":
-    """Return the slice that is asked for, and the inputs that it was made from."""
-    from splinecam_lite.network.slices import Slice
-
-    asked = [name for name in ("points", "around", "box") if getattr(given, name)]
-    if len(asked) != 1:
-        said = " and ".join(f"--{name}" for name in asked) or "none"
-        raise Refusal(f"the slice is given by one of --points, --around and --box; there is {said}")
-    if given.radius is not None and not given.around:
-        raise Refusal(f"--radius goes with --around; with --{asked[0]} it means nothing")
-    if given.box:
-        if given.rows or given.input_shape not in ((), (2,)):
-            raise Refusal("--box is for networks of two inputs and reads no file; give --points or --around instead")
-        if len(given.box) not in (2, 4):
-            raise Refusal(f"--box has {len(given.box)} numbers; give LOW HIGH, or LOW1 LOW2 HIGH1 HIGH2")
-        half = len(given.box) // 2
-        return Slice.box(given.box[:half], given.box[half:]), None
-    if given.points:
-        points = _shaped(read_array(given.points, given.rows), given.input_shape, "--points")
-        if len(points) != 3:
-            raise Refusal(f"{given.points} holds {len(points)} inputs; choose three with --rows, e.g. --rows 0 1 2")
-        return Slice.through(*points, margin=given.margin), points
-    if given.radius is None:
-        raise Refusal("--around needs --radius, the half-width of the square in input units")
-    read = read_array(str(given.around), given.rows)
-    if given.rows and len(given.rows) != 1:
-        raise Refusal(f"--around takes one input, but --rows has {len(given.rows)}")
-    centre = _shaped(read if given.rows else read[None], given.input_shape, "--around")
-    return Slice.around(centre[0], given.radius, seed=given.seed), centre
-
-
-def _shaped(array: np.ndarray, input_shape: tuple[int, ...], option: str) -> np.ndarray:
-    """Return inputs, one a row, in the shape that the network takes."""
-    if not input_shape:
-        return array
-    if min(input_shape) < 1:
-        raise Refusal(f"--input-shape is {input_shape}; all sizes must be positive")
-    if array.ndim == 0 or array[0].size != np.prod(input_shape):
-        raise Refusal(f"{option} has shape {array.shape}; its rows cannot have --input-shape {input_shape}")
-    return array.reshape(-1, *input_shape)
+def _import_torch() -> None:
+    """Import what takes longest before the rest, so that the wait has a name."""
+    with stage("importing torch"):
+        import torch  # noqa: F401
 
 
 def _program(given: options.Network, input_shape: Sequence[int]) -> "Program":
     """Load the module and its weights, and write it as a program."""
-    normalise = _normalise(given.normalise)
     with stage("loading the network"):
         from splinecam_lite.cli.models import load_model
         from splinecam_lite.network.program import Program
 
         model = load_model(given.model, given.weights)
     with stage("tracing it"):
-        return Program.from_module(model, tuple(input_shape), normalise=normalise, output=given.output)
-
-
-def _normalise(numbers: tuple[float, ...]) -> tuple[list[float], list[float]] | None:
-    if len(numbers) % 2:
-        raise Refusal(f"--normalise has {len(numbers)} numbers; give MEAN STD, or all means and then as many stds")
-    half = len(numbers) // 2
-    return (list(numbers[:half]), list(numbers[half:])) if numbers else None
+        scaling = normalisation(given)
+        return Program.from_module(model, tuple(input_shape), normalise=scaling, output=given.output)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+
 @contextmanager
 def stage(what: str) -> Iterator[None]:
     """Say what is going on, and how long it took."""

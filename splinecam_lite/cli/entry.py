@@ -68,7 +68,7 @@ def _run(words: list[str]) -> int:
         command = tyro.cli(
             options.Command,
             prog="splinecam-lite",
-            description="Exact linear regions of piecewise-linear networks on 2-D slices of their input space.",
+            description="Exact linear regions of piecewise-linear networks on 2-D slices of input space.",
             args=words or ["--help"],
         )
     except SystemExit as end:  # --help, or words that are no command

@@ -37,8 +37,7 @@ def read_array(name: str, rows: Sequence[int] = ()) -> np.ndarray:
     path = Path(file)
     if path.suffix not in (".npy", ".npz"):
         raise Refusal(f"{file} is neither .npy nor .npz; write it with numpy.save or numpy.savez")
-    if not path.is_file():
-        raise Refusal(f"there is no file {file}")
+    check_exists(path)
     try:
         read = np.load(path, allow_pickle=False)
         array = read if isinstance(read, np.ndarray) else _entry(read, file, entry)
@@ -50,7 +49,7 @@ def read_array(name: str, rows: Sequence[int] = ()) -> np.ndarray:
         raise Refusal(f"{name} is empty, of shape {array.shape}")
     wrong = [row for row in rows if not 0 <= row < (len(array) if array.ndim else 0)]
     if wrong:
-        raise Refusal(f"there is no row {wrong[0]} in {name}, which has shape {array.shape}; rows count from 0")
+        raise Refusal(f"there is no row {wrong[0]} in {name}, of shape {array.shape}; rows count from 0")
     return (array[list(rows)] if rows else array).astype(np.float64)
 
 
@@ -62,6 +61,17 @@ def _entry(archive: "np.lib.npyio.NpzFile", file: str, entry: str) -> np.ndarray
             names = ", ".join(f"{file}:{name}" for name in archive.files[:6])
             raise Refusal(f"{file} has {len(archive.files)} arrays; give one of {names or 'another file'}")
         return archive[entry]
+
+
+def check_exists(path: Path | str) -> None:
+    """Refuse a file that is not there.
+
+    Raises
+    ------
+    Refusal
+    """
+    if not Path(path).is_file():
+        raise Refusal(f"there is no file {path}")
 
 
 def check_writable(option: str, path: Path | None, suffixes: Sequence[str]) -> None:
@@ -86,7 +96,7 @@ def check_writable(option: str, path: Path | None, suffixes: Sequence[str]) -> N
 
 @contextmanager
 def finished_file(path: Path) -> Iterator[Path]:
-    """Give a name to write to beside ``path``; it becomes ``path`` at the end, and vanishes if anything is raised."""
+    """Give a file to write to, beside ``path``; it becomes ``path`` at the end, or vanishes on an error."""
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     draft = Path(name)

@@ -34,7 +34,7 @@ def load_model(spec: str, weights: Path | None) -> nn.Module:
     Parameters
     ----------
     spec : str
-        ``"net.py:build"`` or ``"package.net:build"``. ``build`` is an nn.Module, or is called without arguments.
+        ``"net.py:build"`` or ``"package.net:build"``; ``build`` is called without arguments, or is a module.
     weights : Path or None
         None: as it is made, with torch's random state seeded with 0.
 
@@ -43,13 +43,11 @@ def load_model(spec: str, weights: Path | None) -> nn.Module:
     Refusal
         Says what is missing, in the spec or in the weights, and what there is instead.
     """
-    place, colon, name = spec.rpartition(":")
-    if not (colon and place and name):
-        raise Refusal(f"MODEL is '{spec}'; give FILE.py:NAME or MODULE:NAME, where NAME makes the module")
+    place, _, name = spec.rpartition(":")
     module = _import(place)
     if not hasattr(module, name):
         near = difflib.get_close_matches(name, _makers(module), n=1) or _makers(module)
-        raise Refusal(f"{place} has no '{name}'; it has {', '.join(map(repr, near)) or 'nothing that makes a module'}")
+        raise Refusal(f"{place} has no '{name}'; it has {_some(near) or 'nothing that makes a module'}")
     model = _make(getattr(module, name), spec)
     if weights is not None:
         load_weights(model, weights)
@@ -60,10 +58,9 @@ def _import(place: str) -> ModuleType:
     """Run the user's file, or import their module, as Python would: what lies beside it can be imported."""
     if place.endswith(".py"):
         path = Path(place)
-        if not path.is_file():
-            raise Refusal(f"there is no file {place}")
         spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec and spec.loader
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.path.insert(0, str(path.parent.resolve()))
         # Under a name of its own, so that a file called torch.py hides nothing.
@@ -90,12 +87,12 @@ def _make(maker: Any, spec: str) -> nn.Module:
         inspect.signature(maker).bind()
     except TypeError as error:
         raise Refusal(
-            f"{spec} needs arguments ({error}), but is called without; write a function around it that gives them"
+            f"{spec} cannot be called without arguments ({error}); write a function around it that gives them"
         ) from error
     torch.manual_seed(0)
     model = _run_user_code(spec, maker)
     if not isinstance(model, nn.Module):
-        raise Refusal(f"{spec} returns a {type(model).__name__}, not an nn.Module")
+        raise Refusal(f"{spec} returns {type(model).__name__}, not an nn.Module")
     return model
 
 
@@ -105,7 +102,7 @@ def _makers(module: ModuleType) -> list[str]:
         name
         for name, value in vars(module).items()
         if isinstance(value, nn.Module)
-        or (inspect.isroutine(value) or inspect.isclass(value)) and value.__module__ == module.__name__
+        or ((inspect.isroutine(value) or inspect.isclass(value)) and value.__module__ == module.__name__)
     ]
 
 
@@ -143,13 +140,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise Refusal(f"{path} does not fit the module: it {' and '.join(parts)}{unknown}")
     for key, tensor in given.items():
         if tensor.shape != own[key].shape:
-            raise Refusal(f"'{key}' has shape {tuple(tensor.shape)} in {path}, but {tuple(own[key].shape)} in the module")
+            shapes = tuple(tensor.shape), tuple(own[key].shape)
+            raise Refusal(f"'{key}' has shape {shapes[0]} in {path}, but {shapes[1]} in the module")
     model.load_state_dict(given, strict=False)
 
 
 def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise Refusal(f"there is no file {path}")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -161,11 +157,11 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise Refusal(
-            f"{path} holds Python objects besides tensors, or no weights at all; they could run any code when read. Save "
-            "model.state_dict() instead"
+            f"{path} holds Python objects besides tensors, which could run code when read, or no weights; "
+            "save model.state_dict()"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise Refusal(f"{path} is no file of weights that torch can read: {error}") from error
+        raise Refusal(f"{path} is no file of weights that torch can read ({type(error).__name__})") from error
 
 
 def _unwrapped(read: Any, path: Path) -> dict[str, Tensor]:
@@ -176,7 +172,9 @@ def _unwrapped(read: Any, path: Path) -> dict[str, Tensor]:
         for key in WRAPPERS:
             if _is_state(read.get(key)):
                 return dict(read[key])
-        raise Refusal(f"{path} holds no state dict, neither by itself nor under {_some(WRAPPERS)}; it has {_some(read)}")
+        raise Refusal(
+            f"{path} holds no state dict, nor has one under {_some(WRAPPERS)}; it has {_some(read)}"
+        )
     raise Refusal(f"{path} holds a {type(read).__name__}; save model.state_dict()")
 
 

@@ -23,10 +23,10 @@ class Network:
     """The network."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL", help_behavior_hint="")]
-    """Where the module is made: net.py:build or package.net:build. It is called without arguments, in eval mode."""
+    """Where the module is made: net.py:build or package.net:build. It is called, and put in eval mode."""
 
     weights: File = None
-    """State dict: .safetensors, .pt, .pth or .ckpt. Default: the weights the module is made with, from seed 0."""
+    """State dict: .safetensors, .pt, .pth or .ckpt. Default: the weights it is made with, from seed 0."""
 
     input_shape: Integers = ()
     """Shape of one input, e.g. 1 28 28. Default: that of the data."""
@@ -43,16 +43,16 @@ class Partition(Network):
     """Compute the exact partition of a network on a slice, given by one of --points, --around and --box."""
 
     points: Data = None
-    """Three inputs, (3, *input shape), in a .npy or .npz file (or FILE.npz:ARRAY): the slice goes through them."""
+    """Three inputs (3, *input shape) in a .npy or .npz file, or FILE.npz:ARRAY: the slice through them."""
 
     around: Data = None
-    """One input, (*input shape), in such a file: the slice is a square around it, of half-width --radius."""
+    """One input (*input shape) in such a file: the square around it, of half-width --radius."""
 
     box: Numbers = ()
     """LOW HIGH, or LOW1 LOW2 HIGH1 HIGH2: a rectangle, for networks of two inputs."""
 
     rows: Integers = ()
-    """Rows of the file to take, counted from 0: three for --points, one for --around. Default: the whole file."""
+    """Rows of the file to take, counted from 0: three for --points, one for --around. Default: all."""
 
     margin: float = 0.25
     """With --points: what the domain is grown by on each side, as a part of its size."""
@@ -81,10 +81,10 @@ class Partition(Network):
 
 @dataclass(frozen=True, kw_only=True)
 class Complexity(Network):
-    """Count the knots near each of many inputs, layer by layer: the sampled local complexity (arXiv 2402.15555)."""
+    """Count the knots near each of many inputs: the sampled local complexity (arXiv 2402.15555)."""
 
     points: Annotated[str, arg(metavar="FILE")]
-    """Inputs, (N, *input shape), in a .npy or .npz file (or FILE.npz:ARRAY)."""
+    """Inputs (N, *input shape) in a .npy or .npz file (or FILE.npz:ARRAY)."""
 
     radius: float = 0.005
     """Radius of the cross-polytope around each input, in input units."""
@@ -96,7 +96,7 @@ class Complexity(Network):
     """Seed of the directions."""
 
     out: File = None
-    """Write the counts to this .npz file: per_layer (N, layers), layer_names, n_neurons, radius, directions, seed."""
+    """Write the counts to this .npz file: per_layer (N, layers), layer_names, and the options."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ def compile_at_first_use() -> None:
 
 
 def use_every_kernel() -> None:
-    """Run small networks through all of the engine: several blocks, knots that meet, each kind of decision."""
+    """Run small networks through all of the engine: several blocks, knots that meet, both decisions."""
     import torch
     from torch import nn
 
@@ -29,7 +29,8 @@ def use_every_kernel() -> None:
 
     generator = torch.Generator().manual_seed(0)
     for n_outputs in (1, 3):
-        model = nn.Sequential(nn.Linear(2, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, n_outputs))
+        hidden = nn.Linear(2, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU()
+        model = nn.Sequential(*hidden, nn.Linear(12, n_outputs))
         for weight in model.parameters():
             # Whole numbers: knots that meet in one point take a path of their own.
             weight.data = torch.randint(-3, 4, weight.shape, generator=generator).float()

@@ -17,7 +17,8 @@ from torch import Tensor
 from splinecam_lite.complexity.frames import cross_polytope
 from splinecam_lite.engine.plan import KnotStep, Plan
 from splinecam_lite.engine.predicate import SNAP
-from splinecam_lite.network.program import AffineOp, Program
+from splinecam_lite.network.magnitudes import evaluate_with_magnitudes
+from splinecam_lite.network.program import KnotsOp, Program
 from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition.planning import make_plan
 
@@ -43,20 +44,9 @@ def preactivations_with_magnitudes(program: Program, x: Tensor) -> Iterator[tupl
     z, magnitude : (batch, n_neurons) Tensors
         ``magnitude`` is ``|W| |x| + |b|`` of the affine ops since the last activation.
     """
-    value, magnitude = {0: x}, {0: x.abs()}
-    layers = {id(op) for op in program.preactivation_ops}
-    for i, op in enumerate(program.ops):
-        if id(op) in layers:
-            yield value[op.inputs[0]].flatten(1), magnitude[op.inputs[0]].flatten(1)
-        value[op.output] = op.run(*(value[v] for v in op.inputs))
-        if isinstance(op, AffineOp):
-            bound = op.magnitude(*(magnitude[v] for v in op.inputs))
-            magnitude[op.output] = bound if op.bias is None else bound + op.bias.abs()
-        else:
-            magnitude[op.output] = value[op.output].abs()
-        for v in {*op.inputs, op.output}:
-            if program.last_use(v) <= i:
-                del value[v], magnitude[v]
+    for step in evaluate_with_magnitudes(program, x):
+        if isinstance(step.op, KnotsOp):
+            yield step.inputs[0].flatten(1), step.input_magnitudes[0].flatten(1)
 
 
 @torch.inference_mode()

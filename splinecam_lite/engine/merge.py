@@ -9,10 +9,11 @@
         x------w------y                       x------w------y
                |                                     |
 
-The border of a joined face is followed half-edge by half-edge, from each that stays to the next one of its face;
-where that one is dropped, across it to the next one of the face behind, until one stays. A vertex is *dissolved*
-where the caller allows it and just two edges are left; those become one. The caller allows it only where two such
-edges are in one line: between pieces of one old edge, or of the border between two winners of a maximum.
+The border of a joined face is followed half-edge by half-edge, from each that stays to the next one of its
+face; where that one is dropped, across it to the next one of the face behind, until one stays. A vertex is
+*dissolved* where the caller allows it and just two edges are left; those become one. The caller allows it
+only where two such edges are in one line: pieces of one old edge, or of the border between two winners of a
+maximum.
 """
 
 from typing import NamedTuple
@@ -44,7 +45,7 @@ class _Written(NamedTuple):
 
 @kernel
 def _half_edges(mesh):
-    """Return for each corner the next one of its face, and for each edge its corners on the left and on the right."""
+    """Return each corner's next one in its face, and each edge's corners on its left and right."""
     following = np.empty(len(mesh.face_vertex), np.int32)
     corner = np.full((len(mesh.edge_vertices), 2), -1, np.int32)
     for f in range(len(mesh.face_ptr) - 1):
@@ -86,7 +87,10 @@ def _following_kept(mesh, dropped, following, corner, c):
 
 @kernel
 def _follow_border(mesh, dropped, following, corner, number, seen, first, written, n, n_edges):
-    """Write the joined face whose border starts with half-edge ``first``; return the new counts of corners and edges."""
+    """Write the joined face whose border starts with half-edge ``first``.
+
+    ``n`` corners and ``n_edges`` edges have been written before it; return these counts after it.
+    """
     start, c, closed = n, first, False
     while not closed:
         v, e = mesh.face_vertex[c], mesh.face_edge[c]
@@ -127,15 +131,15 @@ def drop_edges(mesh, dropped, dissolvable):
     """
     following, corner = _half_edges(mesh)
     vertices, number = _number_vertices(mesh.edge_vertices, dropped, dissolvable)
-    n_old_edges, n_corners, n_old_faces = len(mesh.edge_vertices), len(mesh.face_vertex), len(mesh.face_ptr) - 1
+    E, F, n_corners = len(mesh.edge_vertices), len(mesh.face_ptr) - 1, len(mesh.face_vertex)
     written = _Written(
-        np.empty((n_old_edges, 2), np.int32), np.empty(n_old_edges, np.int32), np.full(n_old_edges, -1, np.int32),
+        np.empty((E, 2), np.int32), np.empty(E, np.int32), np.full(E, -1, np.int32),
         np.empty(n_corners, np.int32), np.empty(n_corners, np.int32),
     )  # fmt: skip
     seen = np.zeros(n_corners, np.bool_)
-    ptr, faces = np.zeros(n_old_faces + 1, np.int32), np.empty(n_old_faces, np.int32)
+    ptr, faces = np.zeros(F + 1, np.int32), np.empty(F, np.int32)
     n = n_edges = n_faces = 0
-    for f in range(n_old_faces):
+    for f in range(F):
         for c in range(mesh.face_ptr[f], mesh.face_ptr[f + 1]):
             if seen[c] or dropped[mesh.face_edge[c]] or number[mesh.face_vertex[c]] < 0:
                 continue

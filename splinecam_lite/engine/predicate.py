@@ -114,15 +114,35 @@ def sign_words(Z, tolerance):
 
 @kernel
 def sign_range(Z, tolerance):
-    """Tell for each knot of ``Z`` (vertices, knots) whether it is positive, and negative, at some vertex."""
+    """Tell for each knot of ``Z`` (vertices, knots) whether it is positive, zero, and negative, at some vertex."""
     n_vertices, n_knots = Z.shape
-    some_positive = np.zeros(n_knots, np.bool_)
-    some_negative = np.zeros(n_knots, np.bool_)
+    positive, zero = np.zeros(n_knots, np.bool_), np.zeros(n_knots, np.bool_)
+    negative = np.zeros(n_knots, np.bool_)
     for v in range(n_vertices):
         for k in range(n_knots):
-            some_positive[k] |= Z[v, k] > tolerance[k]
-            some_negative[k] |= Z[v, k] < -tolerance[k]
-    return some_positive, some_negative
+            above, below = Z[v, k] > tolerance[k], Z[v, k] < -tolerance[k]
+            positive[k] |= above
+            negative[k] |= below
+            zero[k] |= not (above or below)
+    return positive, zero, negative
+
+
+@kernel
+def zero_on_a_face(face_ptr, face_vertex, Z, tolerance):
+    """Tell for each knot of ``Z`` (vertices, knots) whether it is zero at all corners of some face."""
+    n_knots = Z.shape[1]
+    out = np.zeros(n_knots, np.bool_)
+    for k in range(n_knots):
+        for f in range(len(face_ptr) - 1):
+            flat = True
+            for i in range(face_ptr[f], face_ptr[f + 1]):
+                if sign(Z[face_vertex[i], k], tolerance[k]) != 0:
+                    flat = False
+                    break
+            if flat:
+                out[k] = True
+                break
+    return out
 
 
 @kernel

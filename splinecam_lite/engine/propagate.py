@@ -15,7 +15,7 @@ from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan, Tuning
 from splinecam_lite.engine.predicate import bit, sign_words
 from splinecam_lite.engine.subdivide import BAD_SIGNS, OK, Mesh, mix, subdivide
-from splinecam_lite.engine.values import append_bits, sign_changes, undecided
+from splinecam_lite.engine.values import append_bits, divided, undecided
 from splinecam_lite.errors import PredicateError
 
 CONSTANT = 2
@@ -167,9 +167,9 @@ def _screen(block: Block, step: KnotStep) -> None:
         start = step.first_bit // 64
         block.frozen[start : start + len(padded) // 8] = padded.view(np.uint64)
     if len(block.pending):
-        positive, negative = sign_changes(block.C, z, step.breakpoints, step.tolerance, block.pending)
-        set_bits(block.frozen, step.first_bit + block.pending[positive & ~negative])
-        block.pending = block.pending[positive & negative]
+        divides, on = divided(block.C, block.mesh, z, step.breakpoints, step.tolerance, block.pending)
+        set_bits(block.frozen, step.first_bit + block.pending[on])
+        block.pending = block.pending[divides]
 
 
 def set_bits(words: np.ndarray, bits: np.ndarray) -> None:

@@ -78,6 +78,8 @@ def _pair_seams(seam, place, left) -> tuple[np.ndarray, np.ndarray]:
 
 def _representatives(n: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return for each of ``n`` the lowest number that the pairs ``a, b`` make equal to it."""
+    if not len(a):
+        return np.arange(n)
     touched = np.unique(np.concatenate((a, b)))
     i, j = np.searchsorted(touched, a), np.searchsorted(touched, b)
     graph = coo_array((np.ones(len(i), np.int8), (i, j)), shape=(len(touched), len(touched)))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from splinecam_lite.engine.kernels import kernel
-from splinecam_lite.engine.predicate import bit, bound_range, sign_range
+from splinecam_lite.engine.predicate import bit, bound_range, sign_range, zero_on_a_face
 
 CHUNK = 1 << 21
 """Most values of one product in screening (float64: 16 MB), so that it stays in the cache and memory stays bounded."""
@@ -168,16 +168,36 @@ def undecided(C, columns, breakpoints, tolerance, live) -> tuple[np.ndarray, np.
     return np.flatnonzero(~(right | left)), right.reshape(-1)
 
 
-def sign_changes(C, columns, breakpoints, tolerance, candidates) -> tuple[np.ndarray, np.ndarray]:
-    """Tell for each candidate knot (flat) whether it is positive, and negative, at some vertex of the block."""
-    positive, negative = np.zeros(len(candidates), bool), np.zeros(len(candidates), bool)
+def values_at(C, columns, breakpoints, knots) -> np.ndarray:
+    """Return ``z - breakpoint`` of the given knots (flat) at all vertices, (V, n)."""
     rows, n_neurons = columns.shape
-    C = np.ascontiguousarray(C[:, :rows])
+    Z = C[:, :rows] @ columns[:, knots % n_neurons]
+    Z -= breakpoints.reshape(-1)[knots]
+    return Z
+
+
+def divided(C, mesh, columns, breakpoints, tolerance, candidates) -> tuple[np.ndarray, np.ndarray]:
+    """Tell which candidate knots (flat) divide the faces of the block into two kinds.
+
+    Most change sign. A preactivation that is nowhere negative, but zero on a whole face and positive on another, as
+    the input of a second ReLU is, cuts nothing; it is off on the one and on on the other, and divides them too.
+
+    Returns
+    -------
+    divides : (n,) bool
+    on : (n,) bool
+        For the others: whether they are positive throughout.
+    """
+    divides, on = np.zeros(len(candidates), bool), np.zeros(len(candidates), bool)
+    C = np.ascontiguousarray(C[:, : len(columns)])
     step = max(64, CHUNK // len(C))
     for start in range(0, len(candidates), step):
         some = candidates[start : start + step]
-        Z = C @ columns[:, some % n_neurons]
-        Z -= breakpoints.reshape(-1)[some]
-        chunk = slice(start, start + step)
-        positive[chunk], negative[chunk] = sign_range(Z, tolerance.reshape(-1)[some])
-    return positive, negative
+        Z, bounds = values_at(C, columns, breakpoints, some), tolerance.reshape(-1)[some]
+        positive, zero, negative = sign_range(Z, bounds)
+        both = positive & negative
+        touching = np.flatnonzero(positive & zero & ~negative)
+        if len(touching):
+            both[touching] = zero_on_a_face(mesh.face_ptr, mesh.face_vertex, Z[:, touching], bounds[touching])
+        divides[start : start + step], on[start : start + step] = both, positive
+    return divides, on & ~divides

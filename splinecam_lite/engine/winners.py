@@ -1,24 +1,26 @@
-"""Cut a finished complex along the borders between the largest of several values that are affine on its faces.
+"""Cut a finished complex so that on every face one of several values, affine on its faces, is the largest.
 
     values at the vertices  ->  contenders  ->  faces that no one value wins, as a mesh of their own
                             ->  cut by a running maximum  ->  edges that are no border dropped  ->  put back
 
-1. **Contenders.** A value that another beats at all corners of a face wins nowhere in it. Most faces have one winner at
-   all corners and are left as they are; the rest is cut.
-2. **Running maximum.** Stage j cuts at ``z = x_j - m``, where m is the largest of those before. As m is affine on the
-   faces that earlier stages made, z is one knot, decided and cut like any other (`predicate`, `subdivide`).
-3. **Merge.** A loser of a later stage leaves edges behind. Those inside an old face with one winner on both sides are
-   dropped; so of the cuts only the borders stay, and an old face falls into one convex part for each of its winners.
+1. **Contenders.** A value that another beats at all corners of a face wins nowhere in it. Most faces have one
+   winner at all corners and are left as they are; the rest is cut.
+2. **Running maximum.** Stage j cuts at ``z = x_j - m``, where m is the largest of those before. As m is
+   affine on the faces that earlier stages made, z is one knot, decided and cut like any other (`predicate`,
+   `subdivide`).
+3. **Merge.** A loser of a later stage leaves edges behind. Those inside an old face with one winner on both
+   sides are dropped (`merge`). Only the borders stay, and an old face has one convex part for each of its
+   winners.
 
 Scale
-    ``S`` is the sum of the two largest ``max |x_i|`` over the domain, among contenders: what a difference of two
-    of them is rounded in proportion to. |z| <= SNAP * S is sign 0, the same for all stages. A value that contends
-    nowhere, such as an output masked by -1e9, has no part in it. The values are affine on the faces, so the
-    largest at the vertices is the largest of all, and does not depend on how the domain was cut up.
+    ``S`` is the sum of the two largest ``max |x_i|`` over the domain, among contenders: their difference is
+    rounded in proportion to it. ``|z| <= SNAP * S`` is sign 0, the same for all stages. A value that contends
+    nowhere, such as an output masked by -1e9, has no part in S. The values are affine on the faces, so the
+    largest at a vertex is the largest of all, and does not depend on how the domain was cut up.
 
 Ties
-    Where values tie for the largest on a whole face the first of them wins, as with ``argmax``; there is no border
-    inside. `tied` lists such faces.
+    Where values tie for the largest on a whole face the first of them wins, as with ``argmax``, and there is
+    no border inside. `tied` lists such faces.
 """
 
 from typing import NamedTuple
@@ -26,29 +28,30 @@ from typing import NamedTuple
 import numpy as np
 
 from splinecam_lite.engine.blocks import extract
-from splinecam_lite.engine.complex import Complex, edge_faces
+from splinecam_lite.engine.complex import OUTER, Complex, edge_faces
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.merge import drop_edges
 from splinecam_lite.engine.predicate import SNAP, sign, sign_words
 from splinecam_lite.engine.propagate import displacements
-from splinecam_lite.engine.subdivide import OK, Mesh, subdivide
+from splinecam_lite.engine.subdivide import OK, Cut, Mesh, subdivide
 from splinecam_lite.errors import PredicateError
 
 
 class Winners(NamedTuple):
-    """A complex in which every face has one winner. Old vertices, edges and faces keep their numbers; new ones follow.
+    """A complex in which every face has one winner.
 
-    An old edge or face that was cut passes its number on to one of its parts.
+    Old vertices, edges and faces keep their numbers, new ones follow. An old edge or face that was cut gives
+    its number to one of its parts.
     """
 
     complex: Complex
-    values: np.ndarray  # (V, n) float64: at the vertices
     winner: np.ndarray  # (F,) int64: which value is the largest on a face
     edge_parent: np.ndarray  # (E,) int64: old edge, or -1 inside an old face
     face_parent: np.ndarray  # (F,) int64
+    contenders: np.ndarray  # (k,) int64: values that may be the largest, or tie with it, on some face
+    values: np.ndarray  # (V, k) float64: those of the contenders at the vertices
     tolerance: float  # SNAP * S
-    contenders: np.ndarray  # (k,) int64: values that are the largest, or tie with it, somewhere
-    snaps: np.ndarray  # (n, 4): value, u, v, displacement of a border that was moved onto a vertex
+    snaps: np.ndarray  # (n, 4): value, u, v, displacement; see `_snaps`
 
 
 class _Pieces(NamedTuple):
@@ -77,7 +80,7 @@ def _beats(values, corners, i, j, tolerance):
 
 @kernel
 def _contenders(values, largest, face_ptr, face_vertex, scale):
-    """Tell for each value whether on some face none of the values that are ``largest`` at its corners beats it."""
+    """Tell for each value whether, on some face, none of those that are ``largest`` at a corner beats it."""
     n = values.shape[1]
     contends = np.zeros(n, np.bool_)
     for f in range(len(face_ptr) - 1):
@@ -95,8 +98,8 @@ def _contenders(values, largest, face_ptr, face_vertex, scale):
 
 
 @kernel
-def _one_winner(values, largest, face_ptr, face_vertex, contenders, tolerance):
-    """Return the value that wins each face at all corners, -1 where no one does or where it ties with an earlier one."""
+def _one_winner(values, largest, face_ptr, face_vertex, tolerance):
+    """Return the value that wins a face at all corners, -1 where none does or an earlier one ties with it."""
     winner = np.full(len(face_ptr) - 1, -1, np.int64)
     for f in range(len(winner)):
         corners = face_vertex[face_ptr[f] : face_ptr[f + 1]]
@@ -105,7 +108,7 @@ def _one_winner(values, largest, face_ptr, face_vertex, contenders, tolerance):
             if i > 0 and w == largest[corners[i - 1]]:
                 continue
             wins = True
-            for j in contenders:
+            for j in range(values.shape[1]):
                 if j < w:
                     wins &= _beats(values, corners, w, j, tolerance)
                 else:
@@ -117,27 +120,28 @@ def _one_winner(values, largest, face_ptr, face_vertex, contenders, tolerance):
 
 
 @kernel
-def _tied(values, face_ptr, face_vertex, winner, contenders, tolerance):
+def _tied(values, face_ptr, face_vertex, contenders, winner, tolerance):
     """Return face and value of each tie; see `tied`."""
     found = [(0, 0) for _ in range(0)]
     for f in range(len(winner)):
-        for j in contenders:
-            ties = j != winner[f]
+        w = np.searchsorted(contenders, winner[f])
+        for j in range(len(contenders)):
+            ties = j != w
             for v in face_vertex[face_ptr[f] : face_ptr[f + 1]]:
-                ties = ties and sign(values[v, winner[f]] - values[v, j], tolerance) == 0
+                ties = ties and sign(values[v, w] - values[v, j], tolerance) == 0
             if ties:
-                found.append((f, j))
+                found.append((f, contenders[j]))
     out = np.empty((len(found), 2), np.int64)
     for i in range(len(found)):
         out[i, 0], out[i, 1] = found[i]
     return out
 
 
-def tied(winners: Winners) -> np.ndarray:
-    """Return (n, 2) int64: faces on the whole of which a further value ties with the winner's, and that value."""
-    complex = winners.complex
+def tied(found: Winners) -> np.ndarray:
+    """Return (n, 2) int64: a face on the whole of which another value ties with the winner's, and which."""
+    complex = found.complex
     return _tied(
-        winners.values, complex.face_ptr, complex.face_vertex, winners.winner, winners.contenders, winners.tolerance
+        found.values, complex.face_ptr, complex.face_vertex, found.contenders, found.winner, found.tolerance
     )
 
 
@@ -163,61 +167,59 @@ def largest_values(complex: Complex, values: np.ndarray) -> Winners:
     complex = Complex(*(array.copy() for array in complex))
     values = np.array(values, dtype=np.float64, order="C")
     mesh = Mesh(*(a.astype(np.int32) for a in (complex.edge_vertices, *complex[4:])))
-    largest = values.argmax(axis=1)
-    scale = np.abs(values).max(axis=0)
-    contenders = np.flatnonzero(_contenders(values, largest, mesh.face_ptr, mesh.face_vertex, scale))
+    scale = np.maximum(values.max(axis=0), -values.min(axis=0))
+    contends = _contenders(values, values.argmax(axis=1), mesh.face_ptr, mesh.face_vertex, scale)
+    contenders = np.flatnonzero(contends)
+    values = np.ascontiguousarray(values[:, contenders])
     tolerance = SNAP * float(np.sort(scale[contenders])[-2:].sum())
-    winner = _one_winner(values, largest, mesh.face_ptr, mesh.face_vertex, contenders, tolerance)
+
+    winner = _one_winner(values, values.argmax(axis=1), mesh.face_ptr, mesh.face_vertex, tolerance)
     undecided = winner < 0
+    pieces = None
     while undecided.any():
-        pieces = _cut_up(mesh, complex.xy, values, np.flatnonzero(undecided), contenders, tolerance)
-        # An edge is cut only where values cross, so a face of one winner has none to share. Should rounding
+        pieces = _cut_up(mesh, complex.xy, values, np.flatnonzero(undecided), tolerance)
+        # An edge stays cut only where winners meet, and a face with one winner has none such. Should rounding
         # have it otherwise, that face is cut as well: neighbours agree by construction.
         parts = np.bincount(pieces.edge_parent[pieces.edge_parent >= 0], minlength=complex.n_edges)
         behind = complex.edge_faces[parts > 1].ravel()
-        behind = behind[behind >= 0]
+        behind = behind[behind != OUTER]
         if undecided[behind].all():
-            return _put_back(complex, values, winner, pieces, contenders, tolerance)
+            break
         undecided[behind] = True
-    n_edges, n_faces = np.arange(complex.n_edges), np.arange(complex.n_faces)
-    return Winners(complex, values, winner, n_edges, n_faces, tolerance, contenders, np.empty((0, 4)))
+    edges, faces, snaps = np.arange(complex.n_edges), np.arange(complex.n_faces), np.empty((0, 4))
+    if pieces is not None:
+        complex, winner, edges, faces = _put_back(complex, winner, pieces)
+        values, snaps = np.concatenate((values, pieces.values)), pieces.snaps
+        snaps[:, 0] = contenders[snaps[:, 0].astype(np.int64)]
+    return Winners(complex, contenders[winner], edges, faces, contenders, values, tolerance, snaps)
 
 
-def _cut_up(mesh, xy, values, faces, contenders, tolerance) -> _Pieces:
-    """Cut ``faces`` by a running maximum of the contenders, and drop what is no border."""
+def _cut_up(mesh: Mesh, xy, values, faces, tolerance: float) -> _Pieces:
+    """Cut ``faces`` by a running maximum of all values, and drop what is no border."""
     n_old = len(xy)
     mesh, vertex, edge_parent = extract(mesh, faces, n_old)
-    face_parent = faces
-    winner = np.full(len(faces), contenders[0])
-    known = np.column_stack((xy[vertex], values[vertex]))
-    n_known = len(vertex)
-    highest = values[vertex, contenders[0]]
+    face_parent, winner = faces, np.zeros(len(faces), np.int64)
+    known, n_known = np.column_stack((xy[vertex], values[vertex])), len(vertex)
+    highest = known[:, 2]
     snaps = [np.empty((0, 4))]
-    for j in contenders[1:]:
+    for j in range(1, values.shape[1]):
         Z = (known[:, 2 + j] - highest)[:, None]
         bound = np.array([tolerance])
         positive, negative, snapped, residue = sign_words(Z, bound)
-        if len(snapped):
-            shift = displacements(mesh.face_ptr, mesh.face_vertex, known[:, :2], Z, snapped, residue)
-            moved = np.flatnonzero(shift)  # elsewhere z is 0 on all faces round the vertex: a tie, not a border
-            at = known[snapped[moved, 0], :2]
-            snaps.append(np.column_stack((np.full(len(moved), j), at, shift[moved])))
+        snaps.append(_snaps(j, mesh, known[:, :2], Z, snapped, residue))
         cut = subdivide(mesh, Z, bound, positive, negative)
         if cut.status != OK:
             raise PredicateError(
-                f"output {j} against those before it, region {face_parent[cut.culprit[0]]}: the signs round the region "
-                "are not one run of + and one of -, so it is thinner than float64 can tell; ask for a smaller domain, "
-                "or move the slice a little"
+                f"the largest output on region {face_parent[cut.culprit[0]]}: the signs of a difference of "
+                "outputs are not one run of + and one of - round it, so it is thinner than float64 can tell; "
+                "ask for a smaller domain, or move the slice a little"
             )
-        u, w, t = *cut.parents.T, cut.place[:, None]
-        known = np.concatenate((known, (1.0 - t) * known[u] + t * known[w]))
-        highest = np.concatenate((highest, (1.0 - t[:, 0]) * highest[u] + t[:, 0] * highest[w]))
-        # Not the larger of the two: where the sign is 0 they differ by a snap, and snaps must not add up over stages.
+        known, highest = _carry(known, cut), _carry(highest[:, None], cut)[:, 0]
+        # Not the larger of the two: where the sign is 0 they differ by a snap, and snaps must not add up.
         highest = np.where(cut.Z[:, 0] > 0.0, known[:, 2 + j], highest)
         winner = np.where(cut.face_signs > 0, j, winner[cut.face_parent])
         edge_parent = np.where(cut.edge_parent < 0, -1, edge_parent[cut.edge_parent])
-        face_parent = face_parent[cut.face_parent]
-        mesh = cut.mesh
+        face_parent, mesh = face_parent[cut.face_parent], cut.mesh
     sides = edge_faces(mesh.edge_vertices, mesh.face_ptr, mesh.face_vertex, mesh.face_edge)
     dropped = (edge_parent < 0) & (winner[sides[:, 0]] == winner[sides[:, 1]])
     merged = drop_edges(mesh, dropped, np.arange(len(known)) >= n_known)
@@ -230,8 +232,24 @@ def _cut_up(mesh, xy, values, faces, contenders, tolerance) -> _Pieces:
     )  # fmt: skip
 
 
+def _carry(rows: np.ndarray, cut: Cut) -> np.ndarray:
+    """Return ``rows`` (V, n), affine on the faces before the cut, with rows of the new vertices appended."""
+    u, w = cut.parents.T
+    t = cut.place[:, None]
+    return np.concatenate((rows, (1.0 - t) * rows[u] + t * rows[w]))
+
+
+def _snaps(j: int, mesh: Mesh, xy, Z, snapped, residue) -> np.ndarray:
+    """Return (n, 4): value, u, v and displacement where the border of value ``j`` was moved onto a vertex."""
+    if not len(snapped):
+        return np.empty((0, 4))
+    shift = displacements(mesh.face_ptr, mesh.face_vertex, np.ascontiguousarray(xy), Z, snapped, residue)
+    moved = np.flatnonzero(shift)  # elsewhere z is 0 on all faces round the vertex: a tie, not a border
+    return np.column_stack((np.full(len(moved), j), xy[snapped[moved, 0]], shift[moved]))
+
+
 def _numbers(parent: np.ndarray, n_old: int) -> np.ndarray:
-    """Number the parts of old things: the first part of each takes its number, all others follow; -1 has no number."""
+    """Number parts: the first part of each old thing takes its number, all others follow (parent -1: inside)."""
     number = np.full(len(parent), -1)
     _, first = np.unique(parent, return_index=True)
     first = first[parent[first] >= 0]
@@ -240,28 +258,27 @@ def _numbers(parent: np.ndarray, n_old: int) -> np.ndarray:
     return number
 
 
-def _put_back(complex: Complex, values, winner, pieces: _Pieces, contenders, tolerance) -> Winners:
-    """Return the whole complex with the pieces in the place of the faces they were cut from."""
+def _put_back(
+    complex: Complex, winner: np.ndarray, pieces: _Pieces
+) -> tuple[Complex, np.ndarray, np.ndarray, np.ndarray]:
+    """Put the pieces in the place of the faces they were cut from; return the whole, winners, and parents."""
     edge_number = _numbers(pieces.edge_parent, complex.n_edges)
     face_number = _numbers(pieces.face_parent, complex.n_faces)
     n_edges = max(complex.n_edges, int(edge_number.max()) + 1)
     n_faces = max(complex.n_faces, int(face_number.max()) + 1)
 
-    edge_parent = np.arange(n_edges)
-    edge_parent[edge_number] = pieces.edge_parent
-    face_parent = np.arange(n_faces)
-    face_parent[face_number] = pieces.face_parent
-    winner = np.concatenate((winner, np.empty(n_faces - complex.n_faces, np.int64)))
+    edge_parent, face_parent = np.arange(n_edges), np.arange(n_faces)
+    edge_parent[edge_number], face_parent[face_number] = pieces.edge_parent, pieces.face_parent
+    winner = winner[face_parent]
     winner[face_number] = pieces.winner
-    edge_vertices = np.concatenate((complex.edge_vertices, np.empty((n_edges - complex.n_edges, 2), np.int64)))
-    edge_vertices[edge_number] = pieces.vertex[pieces.mesh.edge_vertices]
-    turned = (edge_vertices[: complex.n_edges] == complex.edge_vertices[:, ::-1]).all(axis=1)
-    edge_vertices[: complex.n_edges][turned] = complex.edge_vertices[turned]
     edge_side = np.where(edge_parent < 0, -1, complex.edge_side[edge_parent])
+    edge_vertices = complex.edge_vertices[edge_parent]
+    edge_vertices[edge_number] = pieces.vertex[pieces.mesh.edge_vertices]
+    turned = (edge_vertices == complex.edge_vertices[edge_parent][:, ::-1]).all(axis=1)
+    edge_vertices[turned] = edge_vertices[turned, ::-1]  # an edge that was not cut keeps its direction
 
     # Cycles are gathered from two lists, one after the other: those of the old faces and those of the pieces.
-    start, length = np.empty(n_faces, np.int64), np.empty(n_faces, np.int64)
-    start[: complex.n_faces], length[: complex.n_faces] = complex.face_ptr[:-1], np.diff(complex.face_ptr)
+    start, length = complex.face_ptr[face_parent], np.diff(complex.face_ptr)[face_parent]
     start[face_number] = len(complex.face_vertex) + pieces.mesh.face_ptr[:-1]
     length[face_number] = np.diff(pieces.mesh.face_ptr)
     face_ptr = np.concatenate(([0], np.cumsum(length)))
@@ -270,10 +287,6 @@ def _put_back(complex: Complex, values, winner, pieces: _Pieces, contenders, tol
     face_edge = np.concatenate((complex.face_edge, edge_number[pieces.mesh.face_edge]))[corner]
 
     sides = edge_faces(edge_vertices, face_ptr, face_vertex, face_edge)
-    whole = Complex(
-        np.concatenate((complex.xy, pieces.xy)), edge_vertices, sides, edge_side, face_ptr, face_vertex, face_edge
-    )
-    return Winners(
-        whole, np.concatenate((values, pieces.values)), winner, edge_parent, face_parent, tolerance, contenders,
-        pieces.snaps,
-    )  # fmt: skip
+    xy = np.concatenate((complex.xy, pieces.xy))
+    whole = Complex(xy, edge_vertices, sides, edge_side, face_ptr, face_vertex, face_edge)
+    return whole, winner, edge_parent, face_parent

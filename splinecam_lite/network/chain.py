@@ -119,7 +119,7 @@ class Chain:
     """
 
     steps: tuple[Step, ...]
-    constants: Mapping[str, Tensor] = field(default_factory=dict)
+    constants: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     per_sample: Mapping[str, BatchAxis] = field(default_factory=dict)
     input_axes: tuple[BatchAxis, ...] = (BATCH_FIRST,)
     output_axis: BatchAxis = BATCH_FIRST

@@ -249,7 +249,7 @@ class _Lowering:
 def refuse_random(bound: Bound) -> None:
     """Refuse operators that draw random numbers, unless they are switched off."""
     target = bound.node.target
-    if torch.Tag.nondeterministic_seeded not in getattr(target, "tags", ()):
+    if not isinstance(target, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded not in target.tags:
         return
     defaults = {a.name: a.default_value for a in target._schema.arguments}
     switches = [

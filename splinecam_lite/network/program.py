@@ -23,7 +23,7 @@ from splinecam_lite.network.remedies import why_refused
 __all__ = ["AffineOp", "KnotsOp", "Op", "OtherOp", "Program", "SmoothOp", "Where"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Program:
     """A network as straight-line ops over numbered values.
 
@@ -43,6 +43,8 @@ class Program:
     >>> program = Program.from_module(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)).eval(), (2,))
     >>> [op.kind for op in program.ops], program.shapes
     (['affine', 'knots', 'affine'], ((2,), (3,), (3,), (1,)))
+    >>> program
+    Program((2,) -> (1,), 3 ops, 1 layers, 3 neurons)
     >>> program.run(torch.zeros(5, 2)).shape
     torch.Size([5, 1])
     """
@@ -65,6 +67,13 @@ class Program:
         from splinecam_lite.network.trace import trace
 
         return trace(module, input_shape).program(normalise=normalise, output=output)
+
+    def __repr__(self) -> str:
+        """``Program((2,) -> (1,), 3 ops, 1 layers, 3 neurons)``."""
+        return (
+            f"Program({self.input_shape} -> {self.output_shape}, {len(self.ops)} ops, "
+            f"{len(self.n_neurons)} layers, {sum(self.n_neurons)} neurons)"
+        )
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """From an ``nn.Module`` to a ``Program``: one export, then a cheap lowering for each set of weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +129,7 @@ def trace(module: nn.Module, example: tuple[int, ...] | Tensor) -> Traced:
 
     A deep copy in float64 is exported: floating weights are cast exactly, and literals in ``forward`` are
     float64. The module is left as it is, and so is torch's random state.
+    Its forward hooks run on the copy.
 
     Parameters
     ----------
@@ -161,10 +162,20 @@ def trace(module: nn.Module, example: tuple[int, ...] | Tensor) -> Traced:
         if part.training:
             name = f"module '{path}'" if path else "the module"
             raise TraceError(f"{name} is in train mode; call its .eval() first")
-    shape = tuple(example.shape[1:]) if isinstance(example, Tensor) else tuple(example)
+    shape = _sample_shape(example)
     with undisturbed(), float64_literals():
         twin = float64_copy(module)
         exported = export(twin, shape)
     specs = exported.graph_signature.output_specs
     outputs = tuple(spec.arg.name for spec in specs if spec.kind.name == "USER_OUTPUT")
     return Traced(shape, outputs, exported, twin)
+
+
+def _sample_shape(example: tuple[int, ...] | Tensor) -> tuple[int, ...]:
+    if isinstance(example, Tensor) and example.ndim > 0:
+        return tuple(example.shape[1:])
+    if isinstance(example, Sequence) and all(isinstance(n, int) and n > 0 for n in example):
+        return tuple(example)
+    raise ModelError(
+        f"the input shape is {example!r}; give the sizes of one sample without the batch, e.g. (1, 28, 28)"
+    )

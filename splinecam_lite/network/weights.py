@@ -34,7 +34,7 @@ def float64_weights(exported: ExportedProgram, state: Mapping[str, Tensor] | Non
             continue
         tensor = stored[name] if name in stored else exported.constants[name]
         if state is not None and name in stored:
-            tensor = _replacement(name, tensor, state)
+            tensor = _replacement(name, tensor, state).clone()  # training goes on; the program must not
         tensor = tensor.detach().cpu()
         weights[name] = tensor.double() if tensor.is_floating_point() else tensor
         is_parameter = spec.kind.name == "PARAMETER"

@@ -1,8 +1,8 @@
 """Decision boundaries and level sets: where the largest output changes, exactly.
 
-The boundary is not a knot: the network does not bend there. It is found after the partition, from the outputs at its
-vertices, which are affine on every region: `splinecam_lite.engine.winners` cuts the regions that no one class wins
-by a running maximum, and what separates two classes in the complex that results is the boundary.
+The boundary is not a knot: the network does not bend there. It is found after the partition, from the outputs
+at its vertices, which are affine on every region: `splinecam_lite.engine.winners` cuts the regions that no
+single class wins, and what separates two classes in the complex that results is the boundary.
 """
 
 from dataclasses import dataclass, replace
@@ -28,18 +28,18 @@ Integers = NDArray[np.int64]
 class DecisionBoundary:
     """Where the decision of a network changes on a slice, and what it decides elsewhere.
 
-    A *decision cell* is a connected set of points with one class. All lengths and areas are in input units, as the
-    chart is orthonormal; all arrays are read-only.
+    A *decision cell* is a connected set of points with one class. All lengths and areas are in input units,
+    as the chart is orthonormal; all arrays are read-only.
 
     Attributes
     ----------
     segments : (n, 2, 2) float64
         Start and end of each segment, in chart coordinates. No two overlap; they meet only at ends.
     classes : (n, 2) int64
-        The classes on the left and on the right of the direction from start to end; the lower one is on the left.
+        The classes on the left and on the right of the direction from start to end; the lower one is left.
     regions : (n, 2) int64
-        The activation regions on the left and on the right: one and the same for a segment inside a region, two for
-        a segment along knots.
+        The activation regions on the left and on the right: one and the same for a segment inside a region,
+        two for a segment along knots.
     edges : (n,) int64
         The edge of the partition on which a segment lies, -1 for a segment inside a region.
     labels : (n_classes,) int64
@@ -49,17 +49,17 @@ class DecisionBoundary:
     cell_classes, cell_areas : (n_cells,) int64 and float64
         Class and area of each decision cell.
     complex : Complex
-        The partition with the regions cut along the boundary: each face has one class. A face, edge or vertex of the
-        partition keeps its number, or gives it to one of its parts.
+        The partition with its regions cut along the boundary: each face has one class. A face, edge or vertex
+        of the partition keeps its number, or gives it to one of its parts.
     face_regions, face_classes, face_cells : (n_faces,) int64
         Region, class and decision cell of the faces of ``complex``.
     ties : (n, 3) int64
-        Region, its class, and another class with the same output on a whole face: the lower class wins there, as with
-        ``torch.argmax``, and there is no boundary between the two. For a scalar that is 0 on a whole region: -1
-        wins, 1 ties.
+        Region, its class, and another class with the same output on a whole face: the lower one wins there,
+        as with ``torch.argmax``, and there is no boundary between the two. A scalar that is 0 on a whole
+        region has class -1 there, and 1 ties.
     snaps : (n, 3) float64
-        Vertices (u, v) that a border between two classes was moved onto, or a border between two others that was
-        dropped afterwards, and by how much. See `splinecam_lite.engine.winners` for the scale.
+        Place (u, v) of a vertex that a place where two outputs are equal was taken to pass through, and by
+        how much it was moved. `splinecam_lite.engine.winners` says when.
     """
 
     segments: Floats
@@ -84,7 +84,8 @@ class DecisionBoundary:
 
     def __repr__(self) -> str:
         return (
-            f"DecisionBoundary({len(self.segments)} segments, length {self.length:.6g}, {self.n_cells} decision cells, "
+            f"DecisionBoundary({len(self.segments)} segments, length {self.length:.6g}, "
+            f"{self.n_cells} decision cells, "
             f"{len(np.unique(self.cell_classes))} of {len(self.labels)} classes)"
         )
 
@@ -145,7 +146,7 @@ class DecisionBoundary:
         """
         points = np.asarray(points, dtype=np.float64)
         if points.shape[-1:] != (2,):
-            raise ValueError(f"points have shape {points.shape}; give chart coordinates, (..., 2), by Slice.project")
+            raise ValueError(f"points have shape {points.shape}; give chart coordinates (..., 2)")
         if not len(self.segments):
             return np.full(points.shape[:-1], np.inf)
         import shapely
@@ -187,7 +188,7 @@ class DecisionBoundary:
         [0.25, 0.25, 0.25]
         """
         if n and not len(self.segments):
-            raise ValueError("one class wins the whole domain, so there is no boundary to sample; take a larger domain")
+            raise ValueError("one class has the whole domain: no boundary to sample; take a larger domain")
         rng = np.random.default_rng(seed)
         passed = np.cumsum(self.lengths)
         at = np.searchsorted(passed, rng.uniform(0.0, self.length, n), side="right").clip(max=len(passed) - 1)
@@ -230,8 +231,8 @@ def decide(complex: Complex, outputs: Floats, rule: str, domain: Floats) -> Deci
     outputs : (n_vertices, n_outputs) float64
         The network's output at the vertices; affine on every face.
     rule : "argmax", "argmin" or "zero"
-        The class is the number of the largest or the smallest output, or, for a single output, its sign: 1 where
-        it is positive, -1 elsewhere.
+        The class is the number of the largest or the smallest output, or, for a single output, its sign: 1
+        where it is positive, -1 elsewhere.
     domain : (m, 2) float64
         Convex polygon, counter-clockwise.
 
@@ -260,11 +261,11 @@ def decide(complex: Complex, outputs: Floats, rule: str, domain: Floats) -> Deci
     n = outputs.shape[1]
     if rule == "zero":
         if n != 1:
-            raise ValueError(f"the network has {n} outputs, so it has no zero level set; choose one, or use 'argmax'")
+            raise ValueError(f"rule 'zero' needs one output, but there are {n}; name one, or use 'argmax'")
         values, labels = np.column_stack((np.zeros(len(outputs)), outputs)), np.array([-1, 1])
     elif rule in ("argmax", "argmin"):
         if n < 2:
-            raise ValueError(f"the network has one output, so {rule!r} decides nothing; use 'zero'")
+            raise ValueError(f"rule {rule!r} needs several outputs, but there is one; use 'zero'")
         values, labels = outputs if rule == "argmax" else -outputs, np.arange(n)
     else:
         raise ValueError(f"the rule is {rule!r}; it must be 'argmax', 'argmin' or 'zero'")
@@ -292,20 +293,20 @@ def _boundary(winners: Winners, labels: Integers) -> DecisionBoundary:
     cell_winner = np.empty(n_cells, np.int64)
     cell_winner[cells] = winner
     areas = signed_areas(complex.xy, complex.face_ptr, complex.face_vertex)
-    ties = tied(winners)
+    tie_face, tie_class = tied(winners).T
     return DecisionBoundary(
         segments=ends,
         classes=labels[winner[faces]],
         regions=winners.face_parent[faces],
         edges=winners.edge_parent[border],
         labels=labels,
-        class_areas=np.bincount(winner, areas, len(labels)),
+        class_areas=np.bincount(winner, areas, len(labels)).astype(np.float64),
         cell_classes=labels[cell_winner],
-        cell_areas=np.bincount(cells, areas, n_cells),
+        cell_areas=np.bincount(cells, areas, n_cells).astype(np.float64),
         complex=complex,
         face_regions=winners.face_parent,
         face_classes=labels[winner],
         face_cells=cells,
-        ties=np.column_stack((winners.face_parent[ties[:, 0]], labels[winner[ties[:, 0]]], labels[ties[:, 1]])),
+        ties=np.column_stack((winners.face_parent[tie_face], labels[winner[tie_face]], labels[tie_class])),
         snaps=winners.snaps[:, 1:],
     )

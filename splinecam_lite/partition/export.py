@@ -147,13 +147,18 @@ def to_networkx(partition: "Partition") -> "networkx.Graph":
         for region, (area, centroid) in enumerate(zip(areas, centroids, strict=True))
     )
     complex = partition.complex
-    ptr, knots = partition.edge_knot_ptr.tolist(), list(map(tuple, partition.edge_knots.tolist()))
-    lengths = edge_lengths(complex).tolist()
-    for edge, (left, right) in enumerate(complex.edge_faces.tolist()):
-        if OUTER in (left, right):
-            continue
-        if graph.has_edge(left, right):  # a border with a vertex on it: the same knots all along
-            graph.edges[left, right]["length"] += lengths[edge]
-        else:
-            graph.add_edge(left, right, length=lengths[edge], knots=knots[ptr[edge] : ptr[edge + 1]])
+    inner = np.flatnonzero((complex.edge_faces != OUTER).all(axis=1))
+    # A border with a vertex on it is several edges; the same knots lie on all of them.
+    pairs, first, border = np.unique(
+        np.sort(complex.edge_faces[inner], axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    lengths = np.bincount(border.reshape(-1), edge_lengths(complex)[inner], minlength=len(pairs)).tolist()
+    starts, stops = partition.edge_knot_ptr[inner[first]], partition.edge_knot_ptr[inner[first] + 1]
+    knots = list(zip(*partition.edge_knots.T.tolist(), strict=True))
+    graph.add_edges_from(
+        (left, right, {"length": length, "knots": knots[start:stop]})
+        for (left, right), length, start, stop in zip(
+            pairs.tolist(), lengths, starts.tolist(), stops.tolist(), strict=True
+        )
+    )
     return graph

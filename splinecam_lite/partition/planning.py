@@ -7,6 +7,7 @@ import torch
 
 from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan
 from splinecam_lite.engine.predicate import SNAP, WORD
+from splinecam_lite.network.magnitudes import evaluate_with_magnitudes
 from splinecam_lite.network.program import AffineOp, KnotsOp, Program
 from splinecam_lite.network.slices import Slice
 
@@ -44,21 +45,12 @@ def preactivation_scales(program: Program, plane: Slice) -> list[np.ndarray]:
         One array for each layer.
     """
     points = torch.as_tensor(plane.lift(_scale_points(plane)), dtype=torch.float64)
-    value, magnitude = {0: points}, {0: points.abs()}
-    scales = []
     with torch.inference_mode():
-        for i, op in enumerate(program.ops):
-            x = [value[v] for v in op.inputs]
-            value[op.output] = op.run(*x)
-            if isinstance(op, AffineOp):
-                bound = op.magnitude(*(magnitude[v] for v in op.inputs))
-                magnitude[op.output] = bound if op.bias is None else bound + op.bias.abs()
-            else:
-                magnitude[op.output] = value[op.output].abs()
-            if isinstance(op, KnotsOp):
-                scales.append(magnitude[op.inputs[0]].amax(dim=0).flatten().numpy())
-            for v in [v for v in value if program.last_use(v) <= i]:
-                del value[v], magnitude[v]
+        scales = [
+            step.input_magnitudes[0].amax(dim=0).flatten().numpy()
+            for step in evaluate_with_magnitudes(program, points)
+            if isinstance(step.op, KnotsOp)
+        ]
     return scales
 
 

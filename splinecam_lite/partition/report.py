@@ -10,7 +10,8 @@ from scipy.spatial import cKDTree
 from splinecam_lite.engine.complex import Complex, polygon_area
 from splinecam_lite.engine.engine import EngineResult
 from splinecam_lite.errors import ComplexError
-from splinecam_lite.network.program import AffineOp, KnotsOp, Program
+from splinecam_lite.network.magnitudes import evaluate_with_magnitudes
+from splinecam_lite.network.program import Program
 from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition.layers import Layer, decode
 from splinecam_lite.partition.measures import areas
@@ -171,38 +172,17 @@ def output_residual(program: Program, plane: Slice, xy: np.ndarray, outputs: np.
     residual = worst / scale if worst else 0.0
     if not residual <= OUTPUT_ROUNDING:
         raise ComplexError(
-            f"the outputs at the vertices differ from the network's by {residual:.1e} of their scale (rounding "
-            f"is below {OUTPUT_ROUNDING:.1e}); ask for a smaller domain, and please report this"
+            f"the outputs at the vertices differ from the network's by {residual:.1e} of their scale "
+            f"(rounding is below {OUTPUT_ROUNDING:.1e}); ask for a smaller domain, and please report this"
         )
     return residual, len(sample)
 
 
 def _with_scale(program: Program, x: torch.Tensor) -> tuple[np.ndarray, float]:
     """Outputs (batch, n_outputs) of the network, and a bound on what its last operations add up to."""
-    value, magnitude = {0: x}, {0: x.abs()}
-    bound = magnitude[0]
+    output, bound = x, x.abs()
     with torch.inference_mode():
-        for i, op in enumerate(program.ops):
-            value[op.output] = op.run(*(value[v] for v in op.inputs))
-            if isinstance(op, AffineOp):
-                bound = op.magnitude(*(magnitude[v] for v in op.inputs))
-                bound = magnitude[op.output] = bound if op.bias is None else bound + op.bias.abs()
-            else:
-                # For the next affine op only the true value counts; where the network ends here, what was
-                # added up.
-                magnitude[op.output] = value[op.output].abs()
-                bound = (
-                    _steepest(op) * magnitude[op.inputs[0]]
-                    if isinstance(op, KnotsOp)
-                    else value[op.output].abs()
-                )
-            if op.output == program.output:
-                break
-            for v in [v for v in value if program.last_use(v) <= i]:
-                del value[v], magnitude[v]
-    return value[program.output].reshape(len(x), -1).numpy(), float(bound.max())
-
-
-def _steepest(op: KnotsOp) -> torch.Tensor:
-    """A bound on the slopes of an activation, for each entry."""
-    return op.left_slope.abs() + sum((jump.abs() for jump in op.jumps), torch.zeros(()))
+        for step in evaluate_with_magnitudes(program, x):
+            if step.op.output == program.output:
+                output, bound = step.output, step.added
+    return output.reshape(len(x), -1).numpy(), float(bound.max())

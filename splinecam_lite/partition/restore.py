@@ -75,8 +75,8 @@ def _checked_header(header: Any, path: Path) -> dict[str, Any]:
         raise FileError(f"'{path}' is not a partition written by splinecam_lite")
     if header.get("schema") != SCHEMA:
         raise FileError(
-            f"'{path}' has schema version {header.get('schema')} (splinecam_lite {header.get('version')}), this "
-            f"one reads version {SCHEMA}; compute the partition again, or read it with that release"
+            f"'{path}' has schema version {header.get('schema')} (splinecam_lite {header.get('version')}), "
+            f"this one reads version {SCHEMA}; compute the partition again, or read it with that release"
         )
     return header
 

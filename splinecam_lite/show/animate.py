@@ -1,4 +1,4 @@
-"""A partition over training as an animated GIF: the slice, a close-up of its knots, and where training stands."""
+"""A slice over training as an animated GIF: its regions, a close-up of its knots, and how training goes."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -23,11 +23,14 @@ from splinecam_lite.show.plot import plot
 FRAME_MS, LAST_FRAME_MS = 700, 4000
 """How long a frame stays, and the last one before the animation begins anew."""
 
-SIZE, DPI = (10.0, 7.4), 90
+SIZE, DPI = (10.0, 7.6), 90
 """Inches, and pixels an inch."""
 
+LEFT, RIGHT, LEGENDS = 0.065, 0.565, 0.345
+"""Left ends of slice and close-up, and top of the legends, as parts of the figure."""
+
 PALETTE_FRAMES = 5
-"""Frames from which the 256 colours of the GIF are taken; all frames share them, so that no colour flickers."""
+"""Frames from which the GIF's 256 colours are taken; all frames share them, so that no colour flickers."""
 
 
 class View(NamedTuple):
@@ -91,58 +94,63 @@ def draw_frame(
 ) -> Image.Image:
     """Return frame ``number`` of an animation; see `animate`."""
     figure = Figure(SIZE, DPI)
-    whole, close = figure.add_axes((0.065, 0.40, 0.41, 0.52)), figure.add_axes((0.565, 0.40, 0.41, 0.52))
+    figure.suptitle(f"Training step {steps[number]:,}", x=LEFT, ha="left", fontsize=14, fontweight="bold")
+    whole, close = (figure.add_axes((x, 0.41, 0.41, 0.47)) for x in (LEFT, RIGHT))
     plot(part, "class", points=view.points, labels=view.labels, title="", ax=whole)
+    _draw_window(whole, view.zoom)
+    _draw_close_up(close, part, view.zoom)
     whole.get_legend().remove()
-    (u0, v0), (u1, v1) = view.zoom
-    whole.add_patch(Rectangle((u0, v0), u1 - u0, v1 - v0, fill=False, edgecolor="white", linewidth=2.4, zorder=7))
-    whole.add_patch(Rectangle((u0, v0), u1 - u0, v1 - v0, fill=False, edgecolor=INK, linewidth=1.0, zorder=7))
-    whole.set_title(f"{part.n_regions:,} activation regions", fontsize=10)
-    _draw_close_up(close, part, view)
-    figure.suptitle(f"Training step {steps[number]:,}", x=0.065, ha="left", fontsize=13, fontweight="bold")
-    _draw_legends(figure, close, part, view)
-    width = 0.93 / len(panels)
+    close.get_legend().remove()
+    whole.set_title(f"the slice: {part.n_regions:,} activation regions", fontsize="medium")
+    close.set_title("the rectangle, enlarged: knots by layer", fontsize="medium")
+    _draw_legends(figure, part, view.n_classes)
+    width = (1.0 - LEFT) / len(panels)
     for i, panel in enumerate(panels):
-        ax = figure.add_axes((0.065 + i * width, 0.065, width - 0.06, 0.17))
-        draw_panel(ax, steps, panel, mark=number)
-        ax.tick_params(labelsize=7)
-        ax.set_title(panel.title, fontsize=9)
-        ax.legend(fontsize=7, frameon=False, loc="best", handlelength=1.2)
+        ax = figure.add_axes((LEFT + i * width, 0.06, width - 0.055, 0.19))
+        draw_panel(ax, steps, panel._replace(ylabel=""), mark=number)
+        ax.tick_params(labelsize=8)
+        ax.legend(fontsize=8, frameon=False, handlelength=1.2)
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")
 
 
-def _draw_close_up(ax: Axes, part: Partition, view: View) -> None:
-    """Knots in the window by layer, over the classes."""
+def _draw_window(ax: Axes, zoom: NDArray[np.float64]) -> None:
+    for colour, width in (("white", 2.6), (INK, 1.1)):
+        window = Rectangle(
+            zoom[0], *(zoom[1] - zoom[0]), fill=False, edgecolor=colour, linewidth=width, zorder=7
+        )
+        ax.add_patch(window)
+
+
+def _draw_close_up(ax: Axes, part: Partition, zoom: NDArray[np.float64]) -> None:
+    """Draw the knots in the window in the colours of their layers, over the classes."""
     plot(part, "class", edges=False, title="", ax=ax)
-    ax.get_legend().remove()
-    low, high = view.zoom
     knots = part.knots()
     ends = part.vertices[part.complex.edge_vertices[knots.edges]]
-    seen = ((ends.max(axis=1) >= low) & (ends.min(axis=1) <= high)).all(axis=1)
+    seen = ((ends.max(axis=1) >= zoom[0]) & (ends.min(axis=1) <= zoom[1])).all(axis=1)
     colours = np.array(LAYER_COLOURS)[knots.layers[seen] % len(LAYER_COLOURS)]
     ax.add_collection(LineCollection(ends[seen], colors=colours, linewidths=0.7), autolim=False)
-    ax.set_xlim(low[0], high[0])
-    ax.set_ylim(low[1], high[1])
-    ax.set_title("close-up of the rectangle: knots by layer", fontsize=10)
+    ax.set_xlim(*zoom[:, 0])
+    ax.set_ylim(*zoom[:, 1])
 
 
-def _draw_legends(figure: Figure, close: Axes, part: Partition, view: View) -> None:
-    classes = np.arange(view.n_classes)
-    handles: list[Patch | Line2D] = [
+def _draw_legends(figure: Figure, part: Partition, n_classes: int) -> None:
+    """Name all classes and layers, whatever a frame shows, below the slice and the close-up."""
+    classes = np.arange(n_classes)
+    style = {"loc": "upper left", "frameon": False, "fontsize": 8, "columnspacing": 0.9, "handlelength": 1.2}
+    patches = [
         Patch(facecolor=colour, edgecolor=INK, linewidth=0.5, label=str(c))
         for c, colour in zip(classes, pale(class_colours(classes)), strict=True)
     ]
-    style = {"loc": "upper left", "frameon": False, "fontsize": 8, "columnspacing": 1.0, "handlelength": 1.4}
-    figure.legend(handles=handles, bbox_to_anchor=(0.10, 0.345), ncols=view.n_classes, title="", **style)
-    figure.text(0.065, 0.3245, "class", fontsize=8)
+    figure.text(LEFT, LEGENDS - 0.024, "class", fontsize=8)
+    figure.legend(handles=patches, bbox_to_anchor=(LEFT + 0.035, LEGENDS), ncols=n_classes, **style)
     lines = [
-        Line2D([], [], color=LAYER_COLOURS[i % len(LAYER_COLOURS)], label=f"knots of layer {i + 1}")
+        Line2D([], [], color=LAYER_COLOURS[i % len(LAYER_COLOURS)], label=f"layer {i + 1}")
         for i in range(len(part.layers))
     ]
     lines.append(Line2D([], [], color=INK, linewidth=2.0, label="decision boundary"))
-    figure.legend(handles=lines, bbox_to_anchor=(0.56, 0.345), ncols=len(lines), **style)
+    figure.legend(handles=lines, bbox_to_anchor=(RIGHT - 0.01, LEGENDS), ncols=len(lines), **style)
 
 
 def write_gif(path: Path, frames: Sequence[Image.Image]) -> None:
@@ -153,7 +161,8 @@ def write_gif(path: Path, frames: Sequence[Image.Image]) -> None:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_gif(Path(folder) / "a.gif", [Image.new("RGB", (8, 8), c) for c in ("red", "blue")])
-    ...     Image.open(Path(folder) / "a.gif").n_frames
+    ...     with Image.open(Path(folder) / "a.gif") as image:
+    ...         image.n_frames
     2
     """
     chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, PALETTE_FRAMES).astype(int))]

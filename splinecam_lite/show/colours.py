@@ -13,9 +13,10 @@ INK = "#1a1a1a"
 """Edges, the decision boundary and text."""
 
 SERIES = (
-    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
-"""Ten colours in order, told apart under the three kinds of colour blindness (M. Petroff, arXiv 2107.02270, 2021)."""
+"""Ten colours that stay apart under the three kinds of colour blindness (M. Petroff, arXiv 2107.02270)."""
 
 GOLDEN = 0.618033988749895
 """Step on the hue circle that keeps any number of hues apart."""
@@ -60,7 +61,8 @@ def pattern_palette() -> NDArray[np.float64]:
     """Return the colours of patterns, (N_PATTERN_COLOURS, 3): all hues, in three depths."""
     numbers = np.arange(N_PATTERN_COLOURS)
     hues = numbers * GOLDEN % 1.0
-    return np.array([colorsys.hsv_to_rgb(hue, *DEPTHS[n % len(DEPTHS)]) for n, hue in zip(numbers, hues, strict=True)])
+    depths = np.array(DEPTHS)[numbers % len(DEPTHS)]
+    return np.array([colorsys.hsv_to_rgb(h, s, v) for h, (s, v) in zip(hues, depths, strict=True)])
 
 
 def _class_colour(number: int) -> tuple[float, ...]:

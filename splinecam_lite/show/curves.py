@@ -73,7 +73,9 @@ def draw_panel(ax: Axes, steps: Sequence[int], panel: Panel, *, mark: int | None
     for curve in panel.curves:
         values = np.asarray(curve.values, float)
         if curve.band is not None:
-            ax.fill_between(at, *(np.asarray(b, float) for b in curve.band), color=curve.colour, alpha=0.2, linewidth=0)
+            ax.fill_between(
+                at, *(np.asarray(b, float) for b in curve.band), color=curve.colour, alpha=0.2, linewidth=0
+            )
         ax.plot(at, values, curve.style, color=curve.colour, linewidth=1.5, label=curve.label)
         if mark is not None:
             ax.plot(at[mark], values[mark], "o", color=curve.colour, markersize=4.5)

@@ -1,4 +1,4 @@
-"""What the colour of a region says: its class, its area, the norm of its map, its pattern, or a number of the caller's."""
+"""What the colour of a region says: class, area, norm of its map, pattern, or a number of the caller's."""
 
 from typing import Literal, NamedTuple
 
@@ -19,7 +19,7 @@ COLOR_BY = ("class", "area", "norm", "pattern", "none")
 N_SHADES = 256
 
 EXTREME = 0.01
-"""Part of the slice's area beyond each end of a colour scale: slivers that nobody sees would take up most of it."""
+"""Part of the slice's area beyond each end of a colour scale; else slivers would take up most of it."""
 
 NO_SHADE = (0.82, 0.82, 0.82)
 """A value that the scale cannot show: NaN, or 0 on a logarithmic one."""
@@ -56,7 +56,7 @@ def fill_of(
         values = np.asarray(color_by, float)
         if values.shape != (partition.n_regions,):
             raise ValueError(
-                f"color_by has shape {values.shape}; give one number for each of the {partition.n_regions} regions"
+                f"color_by has shape {values.shape}; give a number for each of {partition.n_regions} regions"
             )
         return _by_value(partition, values, value_label, limits, log=False)
     if color_by == "class":
@@ -75,7 +75,12 @@ def fill_of(
 
 
 def _by_value(
-    partition: Partition, values: NDArray[np.float64], label: str, limits: tuple[float, float] | None, *, log: bool
+    partition: Partition,
+    values: NDArray[np.float64],
+    label: str,
+    limits: tuple[float, float] | None,
+    *,
+    log: bool,
 ) -> Fill:
     """Shade by a number; what the scale cannot show is grey, and the legend says so."""
     usable = np.isfinite(values) & (values > 0 if log else True)
@@ -100,7 +105,7 @@ def _by_value(
 
 
 def visible_range(values: NDArray[np.float64], areas: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the range of values (n,) without those on the `EXTREME` part of the area at each end; (1, 1) of none.
+    """Return the range of values (n,), but for the part `EXTREME` of the area at each end; (1, 1) of none.
 
     Examples
     --------

@@ -22,17 +22,20 @@ from splinecam_lite.show.paths import edge_widths, polygons_by_number, segment_p
 PLAIN, WITH_BAR = (6.2, 6.6), (7.2, 6.4)
 """Size of a new figure without and with a colour bar, in inches: the axes are about as large in both."""
 
-LEGEND_DROP, LEGEND_COLUMNS = 3.6, 5
-"""Distance of the legend below the axes, in heights of a letter, which leaves room for the axis label; its columns."""
+LEGEND_DROP, LEGEND_COLUMNS = 4.0, 4
+"""Distance of the legend below the axes in heights of a letter, with room for the axis label; its columns."""
 
 MOST_SHAPES = 2_000
 """Regions up to which a PDF or SVG keeps them as shapes; more than these become one image in it."""
 
 ON_PLANE = 1e-3
-"""Distance from the slice, as a part of its size, up to which a data point is drawn as one that lies in it."""
+"""Distance from the slice, as a part of its size, up to which a data point is drawn as lying in it."""
 
 BOUNDARY_WIDTH, HALO_WIDTH = 1.8, 3.4
 """Points; the white halo keeps the boundary apart from dark regions and dense edges."""
+
+DOT_INK, DOT_SIZES = 9_000, (6, 30)
+"""Area that all data points together may cover, and the least and largest one of them, in points squared."""
 
 
 def plot(
@@ -55,8 +58,8 @@ def plot(
     partition : Partition
     color_by : "class", "area", "norm", "pattern", "none" or (n_regions,) array
         What the colour of a region says: the predicted class (a region that the decision boundary crosses has
-        several); its area; the Frobenius norm of its affine map, i.e. the length of the gradient if there is one
-        output; its activation pattern (the same pattern has the same colour in every figure); nothing; or a number.
+        several); its area; the Frobenius norm of its affine map, the length of the gradient if there is one
+        output; its activation pattern, which has the same colour in every figure; nothing; or a number.
     boundary : bool
         Draw the decision boundary.
     edges : bool
@@ -64,7 +67,7 @@ def plot(
     points : (N, *input_shape) array or tensor, optional
         Inputs, drawn where they project to; hollow if they do not lie in the slice.
     labels : (N,) integers, optional
-        Their classes, drawn in the colours of classes.
+        Their classes, which give them their colours. With a decision at zero: positive, or not.
     value_label : str
         What ``color_by`` holds, with its unit, if it is an array.
     limits : (low, high), optional
@@ -111,7 +114,9 @@ def plot(
         _draw_bar(ax, fill)
     if handles:
         below = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "borderaxespad": LEGEND_DROP}
-        ax.legend(handles=handles, ncols=min(len(handles), LEGEND_COLUMNS), frameon=False, **below)
+        ax.legend(
+            handles=handles, ncols=min(len(handles), LEGEND_COLUMNS), frameon=False, fontsize=9, **below
+        )
     ax.set_title(_counts(partition, color_by) if title is None else title)
     return ax
 
@@ -133,7 +138,8 @@ def _draw_regions(ax: Axes, fill: Fill, raster: bool) -> None:
     shapes = polygons_by_number(cells.xy, cells.face_ptr, cells.face_vertex, fill.numbers)
     numbers, paths = zip(*shapes, strict=True)
     # Antialiased fills would let the background shine through between neighbours.
-    _add(ax, paths, facecolors=fill.palette[list(numbers)], edgecolors="none", antialiaseds=False, rasterized=raster)
+    style = {"edgecolors": "none", "antialiaseds": False, "rasterized": raster}
+    _add(ax, paths, facecolors=fill.palette[list(numbers)], **style)
 
 
 def _draw_edges(ax: Axes, partition: Partition, raster: bool) -> None:
@@ -154,8 +160,7 @@ def _draw_boundary(ax: Axes, partition: Partition, raster: bool) -> list[Line2D]
     style = {"facecolors": "none", "capstyle": "round", "rasterized": raster}
     for colour, width in (("white", HALO_WIDTH), (INK, BOUNDARY_WIDTH)):
         _add(ax, paths, edgecolors=colour, linewidths=width, **style)
-    label = "decision boundary: output = 0" if partition.decide == "zero" else "decision boundary"
-    return [Line2D([], [], color=INK, linewidth=BOUNDARY_WIDTH, label=label)]
+    return [Line2D([], [], color=INK, linewidth=BOUNDARY_WIDTH, label="decision boundary")]
 
 
 def _draw_points(ax: Axes, partition: Partition, points: ArrayLike, labels: ArrayLike | None) -> list[Line2D]:
@@ -163,20 +168,22 @@ def _draw_points(ax: Axes, partition: Partition, points: ArrayLike, labels: Arra
     uv = plane.project(points).reshape(-1, 2)
     inside = np.ravel(plane.distance(points)) <= ON_PLANE * np.sqrt(plane.area)
     if labels is None:
-        colours = np.tile(class_colours(np.array(0)) * 0, (len(uv), 1))
+        colours = np.zeros((len(uv), 3))
     else:
         labels = np.asarray(labels)
         if labels.shape != (len(uv),) or labels.dtype.kind not in "iub":
-            raise ValueError(f"labels have shape {labels.shape} and type {labels.dtype}; give {len(uv)} integers")
-        colours = class_colours(labels.astype(int))
-    said = "" if labels is None else ", coloured by label"
+            raise ValueError(f"labels are {labels.dtype} of shape {labels.shape}; give {len(uv)} integers")
+        classes = labels > 0 if partition.decide == "zero" else labels
+        colours = class_colours(classes.astype(int))
+    said = "" if labels is None else " by class"
+    size = np.clip(DOT_INK / len(uv), *DOT_SIZES) if len(uv) else 0.0
     handles = []
-    for chosen, name in ((inside, f"data{said}"), (~inside, f"data off the slice, projected{said}")):
+    for chosen, name in ((inside, f"data{said}"), (~inside, "data off the slice")):
         if chosen.any():
             hollow = chosen is not inside
             face = "white" if hollow else colours[chosen]
             rim = colours[chosen] if hollow else "white"
-            ax.scatter(*uv[chosen].T, s=30, c=face, edgecolors=rim, linewidths=1.2, zorder=6)
+            ax.scatter(*uv[chosen].T, s=size, c=face, edgecolors=rim, linewidths=1.2, zorder=6)
             dot = {"markerfacecolor": "white", "markeredgecolor": INK} if hollow else {"color": INK}
             handles.append(Line2D([], [], marker="o", linestyle="", markersize=6, label=name, **dot))
     return handles
@@ -194,10 +201,11 @@ def _draw_bar(ax: Axes, fill: Fill) -> None:
 
 def _counts(partition: Partition, color_by: object) -> str:
     counts = [(partition.n_regions, "activation region")]
-    if isinstance(color_by, str) and color_by == "class":
+    by = color_by if isinstance(color_by, str) else ""
+    if by == "class":
         counts.append((partition.decision_boundary().n_cells, "decision cell"))
     counted = ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in counts)
-    return f"{counted}, coloured by pattern" if isinstance(color_by, str) and color_by == "pattern" else counted
+    return f"{counted}, coloured by pattern" if by == "pattern" else counted
 
 
 def _add(ax: Axes, paths: Sequence[Path], **style: Any) -> None:

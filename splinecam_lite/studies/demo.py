@@ -1,24 +1,35 @@
 """The demo: the paper's MNIST MLP on real digits, followed through training, from data to report."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-import torch
+import numpy as np
 from tqdm import tqdm
 
 from splinecam_lite.network.trace import trace
-from splinecam_lite.show.animate import Line, animate
-from splinecam_lite.show.report import write_report
-from splinecam_lite.studies.digits import Digits, load_digits
+from splinecam_lite.show.animate import View, animate
+from splinecam_lite.studies.digits import N_PIXELS, Digits, load_digits
+from splinecam_lite.studies.figures import (
+    accuracy,
+    complexity,
+    density,
+    write_curves,
+    write_images,
+    write_slices,
+)
 from splinecam_lite.studies.folder import Record, RunFolder
 from splinecam_lite.studies.record import Measures, Probes, measure
-from splinecam_lite.studies.tasks import DigitsTask
+from splinecam_lite.studies.story import write_story
+from splinecam_lite.studies.tasks import N_CLASSES, DigitsTask
 from splinecam_lite.studies.train import log_spaced, train
+
+BAR = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
+
+ZOOM = 0.06
+"""Half-width of the close-up in the animation, as a part of the slice's: some hundred regions."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +41,8 @@ class Demo:
     checkpoints: int
 
 
-# Twice torch's initialisation: with the paper's eight times, generalisation sets in only after some 10^5 steps; with
-# twice, local complexity falls, rises and falls again within 6,000.
+# With the paper's eight times torch's initial weights, generalisation sets in only after some 10^5 steps;
+# with twice, local complexity at training images falls, rises and falls again within 6,000.
 FULL = Demo(DigitsTask(init_scale=2.0, steps=6000), Measures(), checkpoints=20)
 QUICK = Demo(
     DigitsTask(n_train=200, widths=(24, 24, 24), init_scale=2.0, steps=60, batch=100),
@@ -40,9 +51,7 @@ QUICK = Demo(
 )
 
 
-def run_demo(
-    out: str | Path, *, quick: bool = False, seed: int = 0, threads: int | None = None
-) -> Path:
+def run_demo(out: str | Path, *, quick: bool = False, seed: int = 0, threads: int | None = None) -> Path:
     """Train, measure, draw, and return the report.
 
     Parameters
@@ -70,12 +79,11 @@ def run_demo(
     """
     demo = QUICK if quick else FULL
     demo = replace(demo, task=replace(demo.task, seed=seed), measures=replace(demo.measures, seed=seed))
-    begin = perf_counter()
     digits = load_digits(demo.task.n_train, seed)
     probes = Probes(demo.measures, digits)
     folder = RunFolder(Path(out), _settings(demo, digits, probes))
     _follow(demo, digits, probes, folder, threads)
-    return _show(demo, digits, probes, folder, begin)
+    return _show(folder.settings, probes, digits, folder)
 
 
 def _settings(demo: Demo, digits: Digits, probes: Probes) -> Record:
@@ -83,7 +91,11 @@ def _settings(demo: Demo, digits: Digits, probes: Probes) -> Record:
     return {
         **asdict(demo),
         "digits": {"train": len(digits.train_y), "test": len(digits.test_y), "sha256": digits.digest()},
-        "slice": {"images": probes.numbers, "labels": demo.measures.slice_labels, "sha256": probes.plane.digest()},
+        "slice": {
+            "images": probes.numbers,
+            "labels": demo.measures.slice_labels,
+            "sha256": probes.plane.digest(),
+        },
         "versions": {name: version(name) for name in ("splinecam-lite", "torch", "numpy")},
     }
 
@@ -94,15 +106,17 @@ def _follow(demo: Demo, digits: Digits, probes: Probes, folder: RunFolder, threa
     known = {record["step"] for record in folder.records()}
     if known.issuperset(pauses):
         return
-    traced = trace(demo.task.network().eval(), (digits.train_x.shape[1],))
+    traced = trace(demo.task.network().eval(), (N_PIXELS,))
     begin = perf_counter()
     measuring = 0.0
-    with _bar(pauses) as bar:
+    with tqdm(total=len(pauses), desc="checkpoints", bar_format=BAR, file=sys.stderr) as bar:
         for step, network in train(demo.task, digits, pauses):
             training = perf_counter() - begin - measuring
             if step not in known:
                 program = traced.program(network.state_dict())
-                record, part = measure(demo.task, demo.measures, digits, probes, network, program, threads=threads)
+                record, part = measure(
+                    demo.task, demo.measures, digits, probes, network, program, threads=threads
+                )
                 record["seconds"] = {"training so far": round(training, 3), **record["seconds"]}
                 part.save(folder.partition_file(step))
                 folder.append({"step": step, **record})
@@ -111,38 +125,18 @@ def _follow(demo: Demo, digits: Digits, probes: Probes, folder: RunFolder, threa
             bar.set_postfix_str(f"step {step:,}")
 
 
-def _bar(pauses: Sequence[int]) -> tqdm:
-    layout = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
-    return tqdm(total=len(pauses), desc="checkpoints", bar_format=layout, file=sys.stderr)
-
-
-def _show(demo: Demo, digits: Digits, probes: Probes, folder: RunFolder, begin: float) -> Path:
+def _show(settings: Record, probes: Probes, digits: Digits, folder: RunFolder) -> Path:
     """Draw the figures and write the page."""
     records = folder.records()
     steps = [record["step"] for record in records]
-    images = list(probes.numbers)
-    x, y = digits.train_x[images], digits.train_y[images]
-    animate(
-        folder.path / "slice.gif",
-        folder.partitions(tqdm(steps, desc="frames", file=sys.stderr)),
-        steps,
-        points=x,
-        labels=y,
-        classes=range(10),
-        lines=_lines(records),
-    )
-    return write_report(folder.path, folder.settings, records, x.reshape(-1, 28, 28).numpy(), perf_counter() - begin)
-
-
-def _lines(records: Sequence[Record]) -> list[Line]:
-    """Curves beside the animation."""
-
-    def along(*path: Any) -> list[float]:
-        values = []
-        for record in records:
-            value: Any = record
-            for key in path:
-                value = value[key]
-            values.append(float("nan") if value is None else value)
-        return values
-    raise NotImplementedError
+    images = digits.train_x[list(probes.numbers)].numpy()
+    labels = digits.train_y[list(probes.numbers)].numpy()
+    write_images(folder.path / "images.png", images, labels.tolist())
+    write_curves(settings, records, folder.path)
+    write_slices(folder, records, images, labels)
+    centre, half = probes.plane.project(images).mean(axis=0), ZOOM * np.ptp(probes.plane.domain, axis=0)
+    view = View(images, labels, N_CLASSES, np.stack((centre - half, centre + half)))
+    panels = [accuracy(records), complexity(records), density(settings, records)]
+    parts = folder.partitions(tqdm(steps, desc="frames", bar_format=BAR, file=sys.stderr))
+    animate(folder.path / "slice.gif", parts, steps, view, panels)
+    return write_story(folder.path, settings, records)

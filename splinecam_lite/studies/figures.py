@@ -65,7 +65,10 @@ def complexity(records: Sequence[Record]) -> Panel:
             NAMES[s],
             column(records, "local_complexity", s, "mean"),
             SETS[s],
-            band=(column(records, "local_complexity", s, "low"), column(records, "local_complexity", s, "high")),
+            band=(
+                column(records, "local_complexity", s, "low"),
+                column(records, "local_complexity", s, "high"),
+            ),
         )
         for s in SETS
     ]
@@ -132,18 +135,36 @@ def write_curves(settings: Record, records: Sequence[Record], folder: Path) -> N
         "accuracy.png": [accuracy(records), _losses(records)],
         "complexity.png": [
             complexity(records),
-            _layers(records, "the same at training images, by layer", "", "local_complexity", "train", "layer_means"),
+            _layers(
+                records,
+                "the same at training images, by layer",
+                "",
+                "local_complexity",
+                "train",
+                "layer_means",
+            ),
         ],
         "regions.png": [
             Panel("activation regions in the slice", [count], "number"),
-            _layers(records, "knots by layer", "length per area (1 / input unit)", "partition", "knot_length", scale=1 / area),
+            _layers(
+                records,
+                "knots by layer",
+                "length per area (1 / input unit)",
+                "partition",
+                "knot_length",
+                scale=1 / area,
+            ),
             Panel("decision boundary in the slice", [border], "length (input units)"),
         ],
         "migration.png": [density(settings, records), _ratios(settings, records)],
         "estimate.png": [_estimates(records), _recall(records)],
     }
     for name, panels in figures.items():
-        _write(folder / name, (4.9 * len(panels) if len(panels) == 2 else 11.4, 3.9), lambda f, p=panels: _panels(f, steps, p))
+        _write(
+            folder / name,
+            (4.9 * len(panels) if len(panels) == 2 else 11.4, 3.9),
+            lambda f, p=panels: _panels(f, steps, p),
+        )
     _write(folder / "profile.png", (6.4, 3.9), lambda f: _profile(f.subplots(), settings, records))
 
 
@@ -163,7 +184,14 @@ def _profile(ax: Axes, settings: Record, records: Sequence[Record]) -> None:
         bands = record["knot_density"]["bands"]
         beyond = ends[-1] * 1.5
         values = [np.nan if b is None else b for b in bands]
-        ax.stairs(values, [*ends, beyond], color=LAYER_COLOURS[i], baseline=None, linewidth=1.8, label=f"step {record['step']:,}")
+        ax.stairs(
+            values,
+            [*ends, beyond],
+            color=LAYER_COLOURS[i],
+            baseline=None,
+            linewidth=1.8,
+            label=f"step {record['step']:,}",
+        )
     ax.set_xticks([*ends, ends[-1] * 1.25], [*(f"{d:g}" for d in ends), "farther"], fontsize="small")
     ax.set_xlabel("distance to the decision boundary, within the slice (input units)")
     ax.set_ylabel("knot length per area (1 / input unit)")

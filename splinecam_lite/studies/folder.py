@@ -4,7 +4,8 @@
     records.jsonl       one line a checkpoint, in order of steps; only ever appended to
     partitions/*.npz    the partition of each checkpoint, on disk before its line is
 
-What was killed goes on where it stopped: lines that are there are kept, and a line that was cut short is dropped.
+What was killed goes on where it stopped: lines that are there are kept, and a line that was cut short is
+dropped.
 """
 
 import json
@@ -46,7 +47,7 @@ class RunFolder:
     ...     RunFolder(Path(path), {"steps": 20})
     Traceback (most recent call last):
         ...
-    splinecam_lite.studies.folder.RunFolderError: '...' holds a run with other settings (steps: 10 there, 20 now); ...
+    splinecam_lite.studies.folder.RunFolderError: '...' holds a run with other settings (steps: 10 there, ...
     """
 
     def __init__(self, path: Path, settings: Record):
@@ -57,7 +58,9 @@ class RunFolder:
             self._refuse_other_settings()
             self._drop_cut_line()
         elif any(path.iterdir()):
-            raise RunFolderError(f"'{path}' is not empty and holds no run; give another folder, or empty this one")
+            raise RunFolderError(
+                f"'{path}' is not empty and holds no run; give another folder, or empty this one"
+            )
         else:
             write_text(self._settings_file, json.dumps(self.settings, indent=2) + "\n")
         (path / "partitions").mkdir(exist_ok=True)
@@ -95,7 +98,9 @@ class RunFolder:
         try:
             there = json.loads(self._settings_file.read_text())
         except ValueError as error:
-            raise RunFolderError(f"'{self._settings_file}' is not readable ({error}); give another folder") from error
+            raise RunFolderError(
+                f"'{self._settings_file}' is not readable ({error}); give another folder"
+            ) from error
         if there != self.settings:
             raise RunFolderError(
                 f"'{self.path}' holds a run with other settings ({_difference(there, self.settings)}); "

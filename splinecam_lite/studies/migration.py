@@ -1,13 +1,13 @@
 """Region migration: how dense knots are near the decision boundary, and how dense away from it.
 
-Everything is measured within one slice, in input units. With L(d) the length of all knots at a distance of at most d from
-the decision boundary, and A(d) the area of the domain that lies so near,
+Everything is measured within one slice, in input units. With L(d) the length of all knots at a distance of at
+most d from the decision boundary, and A(d) the area of the domain that lies so near,
 
     near density  L(d) / A(d)
     far density   (L - L(d)) / (A - A(d))
 
-and their ratio is the statistic: 1 if knots do not care where the boundary is, above 1 if they gather at it. It is free
-of what scales all knots alike, e.g. of how many neurons have one.
+and their ratio is the statistic: 1 if knots do not care where the boundary is, above 1 if they gather at it.
+It is free of what scales all knots alike, e.g. of how many neurons have one.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ from splinecam_lite.partition.result import Partition
 Array = NDArray[np.float64]
 
 N_SAMPLES = 40_000
-"""Points along the knots, and about as many in the domain. Both sets are even, so a share p of them is off by less than
-the sqrt(p (1 - p) / N) <= 0.0025 of as many random points."""
+"""Points along the knots, and about as many in the domain. Both sets are even, so a share p of them is off by
+less than the sqrt(p (1 - p) / N) <= 0.0025 of as many random points."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +35,13 @@ class KnotDensity:
     distances : (n,) float64
         The values of d, ascending, in input units.
     length_within : (layers, n) float64
-        Length of each layer's knots at a distance of at most d. Knots of one layer that lie on one another count once.
+        Length of each layer's knots at a distance of at most d. Knots of one layer that lie on one another
+        count once.
     length : (layers,) float64
         Length of all of them.
     area_within : (n,) float64
-        Area of the part of the domain at a distance of at most d, in input units squared; 0 if there is no boundary.
+        Area of the part of the domain at a distance of at most d, in input units squared; 0 if there is no
+        boundary.
     area : float
         Area of the domain.
     """
@@ -69,11 +71,13 @@ class KnotDensity:
     def layer_ratios(self) -> Array:
         """The ratio for the knots of each layer alone, (layers, n)."""
         near = _quotient(self.length_within, self.area_within)
-        return _quotient(near, _quotient(self.length[:, None] - self.length_within, self.area - self.area_within))
+        return _quotient(
+            near, _quotient(self.length[:, None] - self.length_within, self.area - self.area_within)
+        )
 
     @property
     def bands(self) -> Array:
-        """Density from one distance to the next, (n + 1,): first up to ``distances[0]``, last beyond all of them."""
+        """Density from one distance to the next, (n + 1,): up to the first of them, ..., beyond the last."""
         within = self.length_within.sum(axis=0)
         length = np.diff(within, prepend=0.0, append=self.length.sum())
         return _quotient(length, np.diff(self.area_within, prepend=0.0, append=self.area))
@@ -88,8 +92,9 @@ def knot_density(partition: Partition, distances: ArrayLike, *, samples: int = N
     distances : (n,) float
         Values of d, positive and ascending, in input units.
     samples : int
-        Points at equal steps of arc length along the knots, and about as many on a lattice in the domain. Total lengths
-        and areas are exact; what share of them is near is read off these points, whose distances are exact.
+        Points at equal steps of arc length along the knots, and about as many on a lattice in the domain.
+        Total lengths and areas are exact; what share of them is near is read off these points, whose
+        distances are exact.
 
     Returns
     -------
@@ -105,7 +110,8 @@ def knot_density(partition: Partition, distances: ArrayLike, *, samples: int = N
     A knot at u = 0 and one class everywhere: nothing is near a boundary that is not there.
 
     >>> import torch, splinecam_lite as sc
-    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.ReLU(), torch.nn.Linear(1, 2)).eval()
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.ReLU(), nn.Linear(1, 2)).eval()
     >>> model[0].weight.data, model[2].weight.data = torch.tensor([[1.0, 0.0]]), torch.zeros(2, 1)
     >>> density = knot_density(sc.partition(model, sc.Slice.box(-1, 1)), [0.5])
     >>> density.length.tolist(), density.near.tolist(), density.far.tolist()
@@ -144,7 +150,7 @@ def _edge_lengths(partition: Partition) -> Array:
 
 
 def _along_knots(partition: Partition, lengths: Array, n: int) -> tuple[Array, NDArray[np.int64]]:
-    """Place points at equal steps along all edges laid end to end; return them (n, 2) and their edges (n,)."""
+    """Place points at equal steps along all edges laid end to end: points (n, 2), and their edges (n,)."""
     passed = np.cumsum(lengths)
     total = passed[-1]
     if not total > 0:

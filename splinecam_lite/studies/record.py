@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from splinecam_lite.complexity import LocalComplexity, exact_complexity, random_frame, recall
 from splinecam_lite.complexity.result import ComplexityResult
@@ -19,6 +19,7 @@ from splinecam_lite.partition.result import Partition
 from splinecam_lite.studies.digits import Digits
 from splinecam_lite.studies.migration import KnotDensity, knot_density
 from splinecam_lite.studies.tasks import DigitsTask
+from splinecam_lite.studies.threads import one_torch_thread
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,14 @@ class Measures:
         Of frames and random inputs.
     """
 
-    slice_labels: tuple[int, int, int] = (3, 5, 8)
+    slice_labels: tuple[int, int, int] = (4, 7, 9)
     margin: float = 0.25
     distances: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)
     near: float = 0.5
     n_points: int = 300
     radius: float = 0.1
     directions: int = 25
-    n_diamonds: int = 100
+    n_diamonds: int = 50
     diamond_radius: float = 1.0
     seed: int = 0
 
@@ -127,12 +128,13 @@ def measure(
     Returns
     -------
     record : dict
-        Numbers, strings, lists and dicts of them, as JSON has them; None where something is not defined, such as the
-        distance to a decision boundary where there is none. Only ``record["seconds"]`` differs from run to run.
+        Numbers, strings, lists and dicts of them, as JSON has them; None where something is not defined, such
+        as the distance to a decision boundary where there is none. Only ``record["seconds"]`` differs from
+        run to run.
     Partition
     """
     clock = Clock()
-    with clock("accuracy"):
+    with one_torch_thread(), clock("accuracy"):
         fit = _loss_and_accuracy(task, network, digits)
     with clock("partition"):
         part = partition(program, probes.plane, threads=threads, progress=False)
@@ -140,15 +142,19 @@ def measure(
         boundary = part.decision_boundary()
     with clock("knot density"):
         density = knot_density(part, measures.distances)
-    with clock("local complexity"):
+    with one_torch_thread(), clock("local complexity"):
         sampled = LocalComplexity(program, measures.radius, measures.directions, measures.seed)
         complexity = {name: _crossings(sampled(points)) for name, points in probes.points.items()}
-    with clock("estimate against exact"):
+    with one_torch_thread(), clock("estimate against exact"):
         diamonds = _diamonds(measures, probes, program)
     record = {
         **fit,
         "partition": _counts(part),
-        "decision_boundary": {"length": boundary.length, "cells": boundary.n_cells, "class_areas": boundary.class_areas},
+        "decision_boundary": {
+            "length": boundary.length,
+            "cells": boundary.n_cells,
+            "class_areas": boundary.class_areas,
+        },
         "knot_density": _densities(density),
         "local_complexity": complexity,
         "diamonds": diamonds,

@@ -1,11 +1,14 @@
 """What is trained: a frozen description of each task, and the network it starts from."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
+
+from splinecam_lite.studies.digits import N_PIXELS
 
 N_CLASSES = 10
 
@@ -21,8 +24,8 @@ class DigitsTask:
     widths : tuple of int
         Neurons of each hidden layer.
     init_scale : float
-        All weights and biases of torch's initialisation are multiplied by this; the paper's experiments on delayed
-        generalisation use 8.
+        All weights and biases of torch's initialisation are multiplied by this; the paper's experiments on
+        delayed generalisation use 8.
     loss : "mse" or "cross-entropy"
         Mean squared error against one-hot labels, or cross-entropy.
     learning_rate, weight_decay : float
@@ -54,13 +57,13 @@ class DigitsTask:
     steps: int = 6000
     seed: int = 0
 
-    def network(self, n_inputs: int = 784) -> nn.Sequential:
+    def network(self) -> nn.Sequential:
         """Return the untrained network; torch's own random state is left as it is."""
-        sizes = (n_inputs, *self.widths, N_CLASSES)
+        sizes = (N_PIXELS, *self.widths, N_CLASSES)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             layers: list[nn.Module] = []
-            for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+            for before, after in pairwise(sizes):
                 layers += [nn.Linear(before, after), nn.ReLU()]
         network = nn.Sequential(*layers[:-1])
         with torch.no_grad():

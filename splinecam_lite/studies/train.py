@@ -1,6 +1,5 @@
 """Training: one loop, the same for a seed whatever is measured in between."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -10,10 +9,11 @@ from torch import Tensor, nn
 
 from splinecam_lite.studies.digits import Digits
 from splinecam_lite.studies.tasks import DigitsTask
+from splinecam_lite.studies.threads import one_torch_thread
 
 
 def log_spaced(steps: int, count: int) -> list[int]:
-    """Return about ``count`` step numbers from 0 to ``steps``, evenly spaced in the logarithm where integers allow it.
+    """Return about ``count`` step numbers from 0 to ``steps``, spaced evenly in the logarithm.
 
     Examples
     --------
@@ -44,15 +44,17 @@ def train(task: DigitsTask, digits: Digits, pauses: Sequence[int]) -> Iterator[t
 
     Notes
     -----
-    Draws from generators of its own and runs on one torch thread, so the same weights come out on every run on a
-    machine. Batches of this size are no faster on two.
+    Draws from generators of its own and runs on one torch thread, so the same weights come out on every run
+    on a machine. Batches of this size are no faster on two.
     """
-    network = task.network(digits.train_x.shape[1]).eval()  # train mode would be the same: no dropout, no batch norm
-    optimiser = torch.optim.AdamW(network.parameters(), task.learning_rate, weight_decay=task.weight_decay, fused=True)
+    network = task.network().eval()  # train mode would be the same: no dropout, no batch norm
+    optimiser = torch.optim.AdamW(
+        network.parameters(), task.learning_rate, weight_decay=task.weight_decay, fused=True
+    )
     batches = _batches(task)
     yield 0, network
     for start, stop in pairwise(pauses):
-        with _one_thread():
+        with one_torch_thread():
             for _ in range(start, stop):
                 chosen = next(batches)
                 loss = task.loss_of(network(digits.train_x[chosen]), digits.train_y[chosen])
@@ -67,13 +69,3 @@ def _batches(task: DigitsTask) -> Iterator[Tensor]:
     order = torch.Generator().manual_seed(task.seed)
     while True:
         yield from torch.randperm(task.n_train, generator=order).split(task.batch)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

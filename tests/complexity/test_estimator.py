@@ -184,7 +184,7 @@ def test_diverged_weights_are_named():
         estimate(torch.zeros(1, *shape))
     network[2].weight.data.fill_(1e300)
     network[4].weight.data.fill_(1e300)
-    with pytest.raises(ModelError, match="layer '5'.*not finite"):
+    with pytest.raises(ModelError, match=r"layer '5'.*not finite"):
         LocalComplexity(Program.from_module(network, shape), 0.3, 2)(torch.full((1, *shape), 1e3))
 
 

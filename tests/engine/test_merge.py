@@ -19,11 +19,8 @@ TRIANGLE = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
 def grid(columns: int, rows: int) -> tuple[np.ndarray, Mesh]:
     """Unit squares: vertices ``x + y (columns + 1)``, faces row by row."""
     places = [(x, y) for y in range(rows + 1) for x in range(columns + 1)]
-    cycles = [
-        [x + y * (columns + 1), x + 1 + y * (columns + 1), x + 1 + (y + 1) * (columns + 1), x + (y + 1) * (columns + 1)]
-        for y in range(rows)
-        for x in range(columns)
-    ]
+    first = [x + y * (columns + 1) for y in range(rows) for x in range(columns)]
+    cycles = [[v, v + 1, v + columns + 2, v + columns + 1] for v in first]
     return np.array(places, dtype=float), mesh_of(cycles)
 
 
@@ -37,7 +34,8 @@ def mesh_of(cycles: list[list[int]]) -> Mesh:
                 ends.append((u, w))
             edges.append(ends.index((u, w) if (u, w) in ends else (w, u)))
     ptr = np.cumsum([0, *map(len, cycles)]).astype(np.int32)
-    return Mesh(np.array(ends, np.int32), ptr, np.concatenate(cycles).astype(np.int32), np.array(edges, np.int32))
+    corners = np.concatenate(cycles).astype(np.int32)
+    return Mesh(np.array(ends, np.int32), ptr, corners, np.array(edges, np.int32))
 
 
 def complex_of(xy: np.ndarray, mesh: Mesh) -> Complex:
@@ -150,15 +148,18 @@ def test_leaving_out_faces_with_one_winner_changes_nothing(seed, n, integer):
     complex = complex_of(xy, mesh)
     values = np.column_stack((xy - 1.5, np.ones(len(xy)))) @ slopes
     some = largest_values(complex, values)
-    contenders, tolerance = some.contenders, some.tolerance
-    pieces = winners._cut_up(mesh, xy, values, np.arange(9), contenders, tolerance)
-    every = winners._put_back(complex, values, np.full(9, -1), pieces, contenders, tolerance)
+    among = np.ascontiguousarray(values[:, some.contenders])
+    pieces = winners._cut_up(mesh, xy, among, np.arange(9), some.tolerance)
+    every, winner, _, parent = winners._put_back(complex, np.full(9, -1), pieces)
     check_complex(some.complex, 3 * SQUARE)
-    check_complex(every.complex, 3 * SQUARE)
-    assert (some.complex.n_vertices, some.complex.n_edges) == (every.complex.n_vertices, every.complex.n_edges)
+    check_complex(every, 3 * SQUARE)
+    assert (some.complex.n_vertices, some.complex.n_edges) == (every.n_vertices, every.n_edges)
     areas = [
-        np.bincount(w.winner + n * w.face_parent, signed_areas(w.complex.xy, *w.complex[4:6]), 9 * n)
-        for w in (some, every)
+        np.bincount(best + n * region, signed_areas(whole.xy, *whole[4:6]), 9 * n)
+        for whole, best, region in (
+            (some.complex, some.winner, some.face_parent),
+            (every, some.contenders[winner], parent),
+        )
     ]
     np.testing.assert_allclose(*areas, atol=1e-13)
 
@@ -173,7 +174,7 @@ def test_a_masked_value_does_not_coarsen_the_comparison_of_the_others():
 def test_ties_go_to_the_first_and_are_listed():
     u = SQUARE[:, 0]
     found = largest_values(polygon(SQUARE), np.column_stack((u - 0.5, 0 * u, 0 * u, 0.5 - u)))
-    # 0 wins on the right, 3 on the left; 1 and 2 tie with each other, but are nowhere the largest on a whole face.
+    # 0 wins on the right, 3 on the left; 1 and 2 tie with each other, but are the largest on no whole face.
     assert sorted(found.winner.tolist()) == [0, 3]
     assert not len(tied(found))
     found = largest_values(polygon(SQUARE), np.column_stack((u - 0.5, 0 * u, 0 * u)))

@@ -67,6 +67,8 @@ def test_bounds_hold_every_value_and_ranges_are_what_they_say(seed):
     slack = 1e-12
     assert (below <= Z.min(axis=0) + slack).all()
     assert (above >= Z.max(axis=0) - slack).all()
-    some_positive, some_negative = sign_range(Z, np.zeros(5))
-    assert np.array_equal(some_positive, (Z > 0).any(axis=0))
-    assert np.array_equal(some_negative, (Z < 0).any(axis=0))
+    bound = np.full(5, 0.5)
+    positive, zero, negative = sign_range(Z, bound)
+    assert np.array_equal(positive, (Z > bound).any(axis=0))
+    assert np.array_equal(zero, (np.abs(Z) <= bound).any(axis=0))
+    assert np.array_equal(negative, (Z < -bound).any(axis=0))

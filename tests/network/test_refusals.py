@@ -114,6 +114,12 @@ def test_what_is_no_module():
         trace(scripted, (2,))
 
 
+@pytest.mark.parametrize("shape", [784, (0,), (2.5,), torch.tensor(3.0)])
+def test_input_shapes_that_are_none(shape):
+    with pytest.raises(ModelError, match="without the batch"):
+        trace(nn.Linear(2, 1).eval(), shape)
+
+
 def test_inputs_of_the_wrong_shape():
     program = Program.from_module(nn.Linear(3, 1).eval(), (3,))
     with pytest.raises(ModelError, match=r"inputs of shape \(batch, 3\), but was given \(5, 4\)"):

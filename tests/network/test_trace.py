@@ -212,3 +212,12 @@ def test_live_ranges():
     assert [op.inputs for op in program.ops] == [(0,), (1,), (2,), (0, 3)]
     assert [program.last_use(v) for v in range(5)] == [3, 1, 2, 3, 4]
     assert set(program.run(torch.zeros(1, 2), keep=(1, 4))) == {1, 4}
+
+
+def test_a_program_keeps_the_weights_it_was_given():
+    model = mlp(2, 4, 1).double().eval()
+    program = trace(model, (2,)).program(model.state_dict())
+    before = program.digest()
+    with torch.no_grad():
+        model[0].weight += 1.0
+    assert program.digest() == before

@@ -1,0 +1,122 @@
+"""The options that say where: from words to inputs, and from inputs to a slice.
+
+Everything that can be refused without torch is refused before it is imported, which takes seconds.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from splinecam_lite.cli.files import check_exists, read_array
+from splinecam_lite.cli.options import Complexity, Network, Partition
+from splinecam_lite.cli.refusal import Refusal
+
+if TYPE_CHECKING:
+    from splinecam_lite.network.slices import Slice
+
+
+def check_network(given: Network) -> None:
+    """Refuse a MODEL of another form, files that are not there, and numbers that do not pair.
+
+    Raises
+    ------
+    Refusal
+    """
+    place, colon, name = given.model.rpartition(":")
+    if not (colon and place and name):
+        raise Refusal(f"MODEL is '{given.model}'; give FILE.py:NAME or MODULE:NAME; NAME makes the module")
+    if place.endswith(".py"):
+        check_exists(place)
+    if given.weights is not None:
+        check_exists(given.weights)
+    if len(given.normalise) % 2:
+        raise Refusal(
+            f"--normalise has {len(given.normalise)} numbers; give MEAN STD, or as many means as stds"
+        )
+    if min(given.input_shape, default=1) < 1:
+        raise Refusal(f"--input-shape is {_words(given.input_shape)}; all sizes must be positive")
+
+
+def normalisation(given: Network) -> tuple[list[float], list[float]] | None:
+    """Return mean and std, an entry for each channel, or None."""
+    half = len(given.normalise) // 2
+    return (list(given.normalise[:half]), list(given.normalise[half:])) if half else None
+
+
+def many_points(given: Complexity) -> np.ndarray:
+    """Return the inputs of ``complexity``, (N, *input_shape).
+
+    Raises
+    ------
+    Refusal
+    """
+    points = read_array(given.points)
+    if points.ndim < 2:
+        raise Refusal(f"{given.points} has shape {points.shape}; give inputs as (N, *input shape)")
+    return _shaped(points, given)
+
+
+def slice_points(given: Partition) -> np.ndarray | None:
+    """Return the inputs that the slice is made from: three, or one, or None with ``--box``.
+
+    Raises
+    ------
+    Refusal
+        Also if the options contradict each other.
+    """
+    asked = [name for name in ("points", "around", "box") if getattr(given, name)]
+    if len(asked) != 1:
+        said = " and ".join(f"--{name}" for name in asked) or "none of them"
+        raise Refusal(f"the slice is given by one of --points, --around and --box; there is {said}")
+    if given.radius is not None and not given.around:
+        raise Refusal(f"--radius goes with --around; with --{asked[0]} it means nothing")
+    if given.threads is not None and given.threads < 1:
+        raise Refusal(f"--threads is {given.threads}; give a number from 1 up")
+    if given.points:
+        points = _shaped(read_array(given.points, given.rows), given)
+        if len(points) != 3:
+            raise Refusal(f"{given.points} holds {len(points)} inputs; choose three, e.g. --rows 0 1 2")
+        return points
+    if given.around:
+        return _centre(given, given.around)
+    if given.rows or given.input_shape not in ((), (2,)):
+        raise Refusal("--box is for networks of two inputs, and reads no file; give --points or --around")
+    if len(given.box) not in (2, 4):
+        raise Refusal(f"--box has {len(given.box)} numbers; give LOW HIGH, or LOW1 LOW2 HIGH1 HIGH2")
+    return None
+
+
+def slice_of(given: Partition, points: np.ndarray | None) -> "Slice":
+    """Return the slice through or around the inputs of `slice_points`, or the box."""
+    from splinecam_lite.network.slices import Slice
+
+    if points is None:
+        half = len(given.box) // 2
+        return Slice.box(given.box[:half], given.box[half:])
+    if given.radius is None:
+        return Slice.through(*points, margin=given.margin)
+    return Slice.around(points[0], given.radius, seed=given.seed)
+
+
+def _centre(given: Partition, file: str) -> np.ndarray:
+    """Return the input of ``--around`` as the only row."""
+    if given.radius is None:
+        raise Refusal("--around needs --radius, the half-width of the square in input units")
+    if len(given.rows) > 1:
+        raise Refusal(f"--around takes one input, but --rows names {len(given.rows)}")
+    read = read_array(file, given.rows)
+    return _shaped(read if given.rows else read[None], given)
+
+
+def _shaped(inputs: np.ndarray, given: Network) -> np.ndarray:
+    """Return inputs, one a row, in the shape that the network takes."""
+    shape = given.input_shape
+    if not shape:
+        return inputs
+    if inputs.ndim < 2 or inputs[0].size != np.prod(shape):
+        raise Refusal(f"inputs of shape {inputs.shape[1:]} cannot have --input-shape {_words(shape)}")
+    return inputs.reshape(-1, *shape)
+
+
+def _words(numbers: tuple[int, ...]) -> str:
+    return " ".join(map(str, numbers))
