@@ -44,6 +44,7 @@ def load_model(spec: str, weights: Path | None) -> nn.Module:
         Says what is missing, in the spec or in the weights, and what there is instead.
     """
     place, _, name = spec.rpartition(":")
+    torch.manual_seed(0)  # for a module that is made when its file is imported; a function gets its own
     module = _import(place)
     if not hasattr(module, name):
         near = difflib.get_close_matches(name, _makers(module), n=1) or _makers(module)

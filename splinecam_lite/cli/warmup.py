@@ -35,7 +35,7 @@ def use_every_kernel() -> None:
             # Whole numbers: knots that meet in one point take a path of their own.
             weight.data = torch.randint(-3, 4, weight.shape, generator=generator).float()
         several_blocks = Tuning(block_vertices=40, piece_vertices=15)
-        result = partition(model.eval(), Slice.box(-1, 1), _tuning=several_blocks, progress=False)
+        result = partition(model.eval(), Slice.box(-1, 1), _tuning=several_blocks, threads=1)
         result.decision_boundary()
         result.gradient_norms()
         result.pattern_hashes()

@@ -24,11 +24,11 @@ from splinecam_lite.complexity.diamonds import DiamondPlans, corner_ranges
 from splinecam_lite.complexity.estimator import default_batch
 from splinecam_lite.complexity.frames import NeighbourhoodError, as_points, check_frame, check_radius
 from splinecam_lite.complexity.result import ComplexityResult
-from splinecam_lite.engine.engine import EngineResult, decode, run
-from splinecam_lite.engine.plan import Plan
+from splinecam_lite.engine.engine import EngineResult, run
 from splinecam_lite.engine.predicate import SNAP
 from splinecam_lite.errors import ModelError
 from splinecam_lite.network.program import Program
+from splinecam_lite.partition.layers import Layer, decode, layers_of
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -191,7 +191,7 @@ def _count(
         found.n_regions[start + i] = result.complex.n_faces
         found.n_snaps[start + i] = len(result.snaps)
         found.knot_length[start + i], found.layer_knot_length[start + i] = _knot_lengths(
-            plan, result, len(ranges.low)
+            layers_of(program, plan), result
         )
     for layer, (low, high, scale) in enumerate(zip(*ranges, strict=True)):
         slack = SNAP * scale
@@ -222,11 +222,11 @@ def _vertex_ranges(
     return [(a.numpy(), b.numpy()) for a, b in zip(low, high, strict=True)]
 
 
-def _knot_lengths(plan: Plan, result: EngineResult, n_layers: int) -> tuple[float, Array]:
+def _knot_lengths(layers: tuple[Layer, ...], result: EngineResult) -> tuple[float, Array]:
     """Return the length of all knots, and of those of each layer (layers,)."""
     ends = result.complex.xy[result.complex.edge_vertices]
     length = np.hypot(*(ends[:, 1] - ends[:, 0]).T)
     edge = np.repeat(np.arange(len(length)), np.diff(result.edge_knot_ptr))
-    lies_on = np.zeros((n_layers, len(length)), bool)
-    lies_on[decode(plan, result.edge_knots)[:, 0], edge] = True
+    lies_on = np.zeros((len(layers), len(length)), bool)
+    lies_on[decode(layers, result.edge_knots)[:, 0], edge] = True
     return float(length[lies_on.any(axis=0)].sum()), lies_on @ length

@@ -1,13 +1,14 @@
 """Cut blocks into pieces, and take all pieces to the end of the plan.
 
-A block whose vertices and knots outgrow the cache is cut *along existing edges* into pieces of neighbouring faces. In a
-piece, hinges of knots that no longer change sign are folded away (`values`), and the work goes on from the same step,
-depth first, so that few unfinished blocks are held at any time. Extraction and folding wait until a piece is taken
-up: a waiting piece is a list of faces and a reference to the block it was cut from.
+A block whose vertices and knots outgrow the cache is cut *along existing edges* into pieces of neighbouring
+faces. In a piece, hinges of knots that no longer change sign are folded away (`values`), and the work goes on
+from the same step, depth first, so that few unfinished blocks are held at any time. Extraction and folding
+wait until a piece is taken up: a waiting piece is a list of faces and a reference to the block it was cut
+from.
 
-An inner edge between two pieces becomes a *seam* with a number of its own. Each side cuts its copy by itself, as a
-function of its own block alone, so the result does not depend on threads; `sewing` pairs the copies by seam and order
-along it, and two sides that disagree are found there.
+An inner edge between two pieces becomes a *seam* with a number of its own. Each side cuts its copy by itself,
+as a function of its own block alone, so the result does not depend on threads; `sewing` pairs the copies by
+seam and order along it, and two sides that disagree are found there.
 """
 
 import itertools

@@ -9,19 +9,20 @@ knot is negative on the right of ``a -> b`` and positive on the left.
     a and b going up; left: strictly between b and a         /
                                                            a
 
-**Topology is combinatorial.** Two chords cross if and only if their ends strictly interleave round the border,
-and a vertex on a chord that does not cross another lies on that chord's side. A float decides one thing only:
-where *along* a chord it is crossed, that is, on which side of the new chord an earlier crossing lies; and the
-answer 0 means that three chords meet in one vertex (`predicate.sign`).
+**Topology is combinatorial.** Two chords cross if and only if their ends strictly interleave round the
+border, and a vertex on a chord that does not cross another lies on that chord's side. A float decides one
+thing only: where *along* a chord it is crossed, that is, on which side of the new chord an earlier crossing
+lies; and the answer 0 means that three chords meet in one vertex (`predicate.sign`).
 
-**Insertion by walking.** Chord by chord, from ``a`` through the faces it crosses to ``b``. Going round the face
-in which the walk stands, counter-clockwise from the half-edge on its right, vertices lie right, right, ... until
-the first that does not: the walk leaves through that vertex (sign 0, or ``b``) or through the edge before it.
-The zone theorem bounds the edges seen by O(number of chords) for each chord.
+**Insertion by walking.** Chord by chord, from ``a`` through the faces it crosses to ``b``. Going round the
+face in which the walk stands, counter-clockwise from the half-edge on its right, vertices lie right, right,
+... until the first that does not: the walk leaves through that vertex (sign 0, or ``b``) or through the edge
+before it. The zone theorem bounds the edges seen by O(number of chords) for each chord.
 
-Local half-edges: ``2 p`` and ``2 p + 1`` are twins (``h ^ 1``); pairs ``0 .. n-1`` are the border's edges, the even
-one inside. ``end[h]`` is the border vertex towards which the line of ``h`` runs, so the half-edges out of any vertex
-are in the order of their ends round the border: which wedge holds a chord's way on needs no arithmetic.
+Local half-edges: ``2 p`` and ``2 p + 1`` are twins (``h ^ 1``); pairs ``0 .. n-1`` are the border's edges,
+the even one inside. ``end[h]`` is the border vertex towards which the line of ``h`` runs, so the half-edges
+out of any vertex are in the order of their ends round the border: which wedge holds a chord's way on needs no
+arithmetic.
 """
 
 from typing import NamedTuple
@@ -32,13 +33,13 @@ from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.predicate import bit, lowest, sign, without_lowest
 
 OK, BAD_SIGNS, BAD_WALK = 0, 1, 2
-"""Status of a face: cut; not one run of + and one of -; the walk and the interleaving of the ends disagree."""
+"""Status of a face: cut; not one run of + and one of -; walk and interleaving of the ends disagree."""
 
 RIGHT, ON, LEFT, UNKNOWN = -1, 0, 1, 2
 
 
 class Border(NamedTuple):
-    """Border of the face at hand with all new vertices on it, counter-clockwise; scratch, used up to its count."""
+    """Border of the face at hand with the new vertices on it, counter-clockwise; scratch."""
 
     vertex: np.ndarray  # (n,) int32: number in the new complex
     edge: np.ndarray  # (n,) int32: new edge from vertex i to vertex i + 1
@@ -85,9 +86,11 @@ class Vertices(NamedTuple):
 
 @kernel
 def chord_ends(border, n, k):
-    """Return the border vertices where knot ``k`` turns from + to - and from - to +; -1, -1 if it does so otherwise.
+    """Return the border vertices where knot ``k`` turns from + to - and from - to +.
 
-    Among several zeros between two runs (an edge along the knot) the one with the lowest vertex number is taken.
+    -1, -1 where it does not do each once.
+    Among several zeros between two runs (an edge along the knot) the one with the lowest vertex number is
+    taken.
     """
     mask = bit(k)
     start = 0
@@ -120,7 +123,7 @@ def chord_ends(border, n, k):
 
 @kernel
 def gather_chords(border, n, cut, chords):
-    """Collect the chords of the knots in word ``cut``; return their number, or -1 - knot where signs are bad."""
+    """Collect the chords of the knots in word ``cut``; return their number, or -1 - knot of bad signs."""
     count = 0
     while cut:
         k = lowest(cut)
@@ -163,7 +166,8 @@ def interleave(chords, c, d, n):
 def _side_past_crossing(local, chords, c, d, q, n):
     """Return the side of vertex ``q`` of chord ``d``, which chord ``c`` has already crossed elsewhere.
 
-    Follows ``d`` from ``q`` to its end ``b``: if the crossing comes on the way, ``q`` lies on the side of ``a``.
+    Follows ``d`` from ``q`` to its end ``b``: if the crossing comes on the way, ``q`` lies on the side of
+    ``a``.
     """
     here, reached = q, False
     while here >= n:
@@ -204,7 +208,7 @@ def _side(local, chords, vertices, tolerance, c, q, n):
 
 @kernel
 def _wedge(local, p, b, n):
-    """Return the half-edge out of ``p`` that bounds, on its right, the wedge towards border vertex ``b``; or -1."""
+    """Return the half-edge out of ``p`` on the right of the wedge towards border vertex ``b``, or -1."""
     first = h = 2 * p if p < n else local.out[p]
     while True:
         g = local.previous[h] ^ 1
@@ -228,9 +232,9 @@ def _link(local, h, g):
 def _split_edge(local, g, r, pair):
     """Cut the edge of half-edge ``g`` at vertex ``r``; ``pair`` is the new pair of half-edges.
 
-        before                    after
-        x --g--------> y          x --g--> r --k--> y
-        x <--------t-- y          x <--t-- r <--m-- y
+    before                    after
+    x --g--------> y          x --g--> r --k--> y
+    x <--------t-- y          x <--t-- r <--m-- y
     """
     t, k, m = g ^ 1, 2 * pair, 2 * pair + 1
     y = local.origin[t]
@@ -250,7 +254,7 @@ def _split_edge(local, g, r, pair):
 
 @kernel
 def _connect(local, h, g, pair, c, a, b):
-    """Cut the face of ``h`` in two by an edge of chord ``c`` from the origin of ``h`` to the target of ``g``."""
+    """Cut the face of ``h`` by an edge of chord ``c``, from the origin of ``h`` to the target of ``g``."""
     k, m = 2 * pair, 2 * pair + 1
     before, after = local.previous[h], local.next[g]
     local.origin[k], local.origin[m] = local.origin[h], local.origin[g ^ 1]

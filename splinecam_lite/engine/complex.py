@@ -6,22 +6,22 @@
         |   /         f0  |           edge_faces[e, 0] on its left and edge_faces[e, 1] on its right;
         v0 ------e0------ v1          OUTER is what lies outside of the domain
 
-| array          | shape    | meaning                                                    | sentinel             |
-|----------------|----------|------------------------------------------------------------|----------------------|
-| xy             | (V, 2)   | vertices, chart coordinates                                |                      |
-| edge_vertices  | (E, 2)   | start and end                                              |                      |
-| edge_faces     | (E, 2)   | faces on the left and on the right                         | OUTER = -1           |
-| edge_side      | (E,)     | side of the domain on which a border edge lies             | -1 on an inner edge  |
-| face_ptr       | (F + 1,) | face f has corners face_ptr[f] .. face_ptr[f + 1] - 1      |                      |
-| face_vertex    | (n,)     | corners                                                    |                      |
-| face_edge      | (n,)     | edge from this corner to the next                          |                      |
+| array          | shape    | meaning                                                  | sentinel            |
+|----------------|----------|----------------------------------------------------------|---------------------|
+| xy             | (V, 2)   | vertices, chart coordinates                              |                     |
+| edge_vertices  | (E, 2)   | start and end                                            |                     |
+| edge_faces     | (E, 2)   | faces on the left and on the right                       | OUTER = -1          |
+| edge_side      | (E,)     | side of the domain on which a border edge lies           | -1 on an inner edge |
+| face_ptr       | (F + 1,) | face f has corners face_ptr[f] .. face_ptr[f + 1] - 1    |                     |
+| face_vertex    | (n,)     | corners                                                  |                     |
+| face_edge      | (n,)     | edge from this corner to the next                        |                     |
 
-Invariants (`check_complex`): each edge is in two faces, or in one and on the border; V - E + F = 1; signed areas are
-positive and sum to the domain's; every face is convex.
+Invariants (`check_complex`): each edge is in two faces, or in one and on the border; V - E + F = 1; signed
+areas are positive and sum to the domain's; every face is convex.
 
-Rejected: half-edges (`twin`, `next`, `prev`) for the whole complex. Nothing walks it half-edge by half-edge once it
-is finished; arrays per face make areas, plots and exports one vectorised expression, in a third of the memory.
-The arrangement inside one face (`chords`), which *is* walked, has half-edges.
+Rejected: half-edges (`twin`, `next`, `prev`) for the whole complex. Nothing walks it half-edge by half-edge
+once it is finished; arrays per face make areas, plots and exports one vectorised expression, in a third of
+the memory. The arrangement inside one face (`chords`), which *is* walked, has half-edges.
 """
 
 from typing import NamedTuple
@@ -37,7 +37,7 @@ AREA_ROUNDING = 2.0**-42
 """Largest relative difference between the sum of the faces' areas and the domain's that rounding explains."""
 
 TURN_ROUNDING = 2.0**-36
-"""Largest turn to the right at a corner, as a part of the domain's diameter times the longer of its two edges."""
+"""Largest turn to the right at a corner, as a part of the domain's diameter."""
 
 
 class Complex(NamedTuple):
@@ -83,7 +83,7 @@ def edge_faces(edge_vertices, face_ptr, face_vertex, face_edge):
 
 @kernel
 def signed_areas(xy, face_ptr, face_vertex):
-    """Return the signed area of every face, taken about its first corner so that far-off faces lose no digits."""
+    """Return the signed area of every face, about its first corner: far-off faces lose no digits."""
     areas = np.zeros(len(face_ptr) - 1)
     for f in range(len(areas)):
         a = face_vertex[face_ptr[f]]
@@ -105,7 +105,12 @@ def _worst_turn(xy, face_ptr, face_vertex):
         for i in range(n):
             a, b = face_vertex[start + i], face_vertex[start + (i + 1) % n]
             c = face_vertex[start + (i + 2) % n]
-            px, py, qx, qy = xy[b, 0] - xy[a, 0], xy[b, 1] - xy[a, 1], xy[c, 0] - xy[b, 0], xy[c, 1] - xy[b, 1]
+            px, py, qx, qy = (
+                xy[b, 0] - xy[a, 0],
+                xy[b, 1] - xy[a, 1],
+                xy[c, 0] - xy[b, 0],
+                xy[c, 1] - xy[b, 1],
+            )
             longest = max(np.hypot(px, py), np.hypot(qx, qy))
             turn = (px * qy - py * qx) / longest if longest > 0.0 else 0.0
             if turn < worst:
@@ -137,13 +142,17 @@ def check_complex(complex: Complex, domain: np.ndarray) -> None:
     expected = edge_faces(complex.edge_vertices, complex.face_ptr, complex.face_vertex, complex.face_edge)
     if not np.array_equal(expected, faces):
         e = int(np.flatnonzero((expected != faces).any(axis=1))[0])
-        raise ComplexError(f"edge {e} has faces {expected[e].tolist()} in the cycles, {faces[e].tolist()} in edge_faces")
+        raise ComplexError(
+            f"edge {e} has faces {expected[e].tolist()} in the cycles, {faces[e].tolist()} in edge_faces"
+        )
     _check_cycles(complex)
     border = (faces == OUTER).sum(axis=1)
     wrong = np.flatnonzero((faces < OUTER).any(axis=1) | (border != (complex.edge_side >= 0)))
     if len(wrong):
         e = int(wrong[0])
-        raise ComplexError(f"edge {e} lies between faces {faces[e].tolist()}, on side {complex.edge_side[e]} of the domain")
+        raise ComplexError(
+            f"edge {e} lies between faces {faces[e].tolist()}, on side {complex.edge_side[e]} of the domain"
+        )
     euler = complex.n_vertices - complex.n_edges + complex.n_faces
     if euler != 1:
         raise ComplexError(f"V - E + F = {euler}, not 1: the complex has a hole or is not connected")
@@ -177,4 +186,6 @@ def _check_cycles(complex: Complex) -> None:
     """Raise `ComplexError` unless every edge of a face joins its corner to the next one."""
     i = _broken_corner(complex.edge_vertices, complex.face_ptr, complex.face_vertex, complex.face_edge)
     if i >= 0:
-        raise ComplexError(f"edge {complex.face_edge[i]} does not join corner {i} of its face to the next one")
+        raise ComplexError(
+            f"edge {complex.face_edge[i]} does not join corner {i} of its face to the next one"
+        )

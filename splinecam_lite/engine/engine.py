@@ -2,7 +2,8 @@
 
     plan  ->  blocks, each taken to the end by itself  ->  sewn together  ->  labelled  ->  checked
 
-What is wrong is never returned: a complex that breaks an invariant, or an inner edge on which no knot lies, is an error.
+What is wrong is never returned: a complex that breaks an invariant, or an inner edge on which no knot lies,
+is an error.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 from splinecam_lite.engine.blocks import Finished, run_blocks
 from splinecam_lite.engine.complex import OUTER, Complex, check_complex
 from splinecam_lite.engine.labels import Patterns, edge_knots
-from splinecam_lite.engine.plan import KnotStep, Plan, Tuning
+from splinecam_lite.engine.plan import Plan, Tuning, tuning_for
 from splinecam_lite.engine.sewing import SeamMismatch, Sewn, sew
 from splinecam_lite.errors import ComplexError
 
@@ -24,8 +25,8 @@ ATTEMPTS = 4
 class Block(NamedTuple):
     """The network restricted to a set of neighbouring faces.
 
-    On face ``first_face + i``: ``r_j = D[j] @ (u, v, 1, r_1, .., r_K)`` where bit ``j`` of ``bits[i]`` is set and 0
-    where not, and ``output = output_columns.T @ (u, v, 1, r)``.
+    On face ``first_face + i``: ``r_j = D[j] @ (u, v, 1, r_1, .., r_K)`` where bit ``j`` of ``bits[i]`` is set
+    and 0 where not, and ``output = output_columns.T @ (u, v, 1, r)``.
     """
 
     first_face: int
@@ -71,9 +72,12 @@ def _sewn(
             return finished, sew(finished, len(plan.domain)), attempt
         except SeamMismatch as mismatch:
             if attempt == ATTEMPTS:
-                raise ComplexError(f"{mismatch}, however the domain was cut up; move the slice a little") from mismatch
+                raise ComplexError(
+                    f"{mismatch}, however the domain was cut up; move the slice a little"
+                ) from mismatch
         tuning = tuning._replace(
-            block_vertices=tuning.block_vertices * 3 // 2 + 1, piece_vertices=tuning.piece_vertices * 4 // 3 + 1
+            block_vertices=tuning.block_vertices * 3 // 2 + 1,
+            piece_vertices=tuning.piece_vertices * 4 // 3 + 1,
         )
     raise AssertionError
 
@@ -90,7 +94,7 @@ def run(
     ----------
     plan : Plan
     tuning : Tuning, optional
-        How the work is cut up; the result does not depend on it.
+        How the work is cut up; the result does not depend on it. Default: `tuning_for` the plan.
     threads : int
         Blocks worked on at once; the result does not depend on it, bit for bit.
     progress : callable, optional
@@ -107,12 +111,12 @@ def run(
     ComplexError
         Where the result breaks an invariant of `Complex`.
     """
-    finished, sewn, attempts = _sewn(plan, tuning or Tuning(), threads, progress)
+    finished, sewn, attempts = _sewn(plan, tuning or tuning_for(plan), threads, progress)
     complex = sewn.complex
     check_complex(complex, plan.domain)
     blocks = tuple(
         Block(int(first), len(b.mesh.face_ptr) - 1, b.knots, b.D, b.bits, b.frozen, b.output_columns)
-        for first, b in zip(sewn.first_faces, finished)
+        for first, b in zip(sewn.first_faces[:-1], finished, strict=True)
     )
     ptr, knots = edge_knots(factored_patterns(blocks), complex.edge_faces)
     unlabelled = np.flatnonzero((np.diff(ptr) == 0) & (complex.edge_faces != OUTER).all(axis=1))
@@ -124,13 +128,3 @@ def run(
     return EngineResult(
         complex, blocks, outputs, ptr, knots, np.concatenate([b.snaps for b in finished]), attempts
     )
-
-
-def decode(plan: Plan, bits: np.ndarray) -> np.ndarray:
-    """Return the (layer, neuron, breakpoint) of pattern bits, (n, 3) int64."""
-    layers = [step for step in plan.steps if isinstance(step, KnotStep)]
-    first = np.array([step.first_bit for step in layers], np.int64)
-    width = np.array([step.breakpoints.shape[1] for step in layers], np.int64)
-    layer = np.searchsorted(first, bits, side="right") - 1
-    flat = bits - first[layer]
-    return np.stack((layer, flat % width[layer], flat // width[layer]), axis=1)

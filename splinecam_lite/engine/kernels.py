@@ -2,12 +2,12 @@
 
 numba keys a cached kernel by its own file only: when a callee in *another* file changes, the caller's old
 machine code, with the old callee inlined, is loaded again without a word. All kernels of the engine are
-therefore cached under one directory whose name is a digest of every source file of this room, so that a change
-anywhere recompiles everything. Where no such directory can be written (a read-only home, a container without
-one) kernels are compiled afresh in every process; nothing else changes.
+therefore cached under one directory whose name is a digest of every source file of this room, so that a
+change anywhere recompiles everything. Where no such directory can be written (a read-only home, a container
+without one) kernels are compiled afresh in every process; nothing else changes.
 
-Kernels release the interpreter's lock (``nogil``), so that blocks run on a plain thread pool. ``parallel=True``
-is not used: it multiplies the compile time, and its threads compete with torch's.
+Kernels release the interpreter's lock (``nogil``), so that blocks run on a plain thread pool.
+``parallel=True`` is not used: it multiplies the compile time, and its threads compete with torch's.
 """
 
 import hashlib
@@ -45,7 +45,13 @@ CACHE_DIRECTORY = _cache_directory()
 
 
 def kernel(function):
-    """Compile ``function`` lazily, without the lock, cached by the digest of the room."""
+    """Compile ``function`` lazily, without the lock, cached by the digest of the room.
+
+    With ``NUMBA_DISABLE_JIT=1`` kernels run as plain Python, for the debugger and for tests that check
+    indices.
+    """
+    if numba.config.DISABLE_JIT:
+        return np.errstate(over="ignore")(function)  # words wrap around, as they do when compiled
     before = numba.config.CACHE_DIR
     try:
         numba.config.CACHE_DIR = "" if CACHE_DIRECTORY is None else str(CACHE_DIRECTORY)

@@ -1,8 +1,9 @@
 """Which knots lie on each edge: exactly those in which the patterns of its two faces differ.
 
-Labels are derived, not stored while cutting: two faces of one block differ in the bits of the block's hinges; two
-faces on either side of a seam differ in their blocks' whole patterns. So coincident knots share an edge, a neuron whose
-zero set runs along a seam counts although neither block cut it, and an edge without a label is a defect.
+Labels are derived, not stored while cutting: two faces of one block differ in the bits of the block's hinges;
+two faces on either side of a seam differ in their blocks' whole patterns. So coincident knots share an edge,
+a neuron whose zero set runs along a seam counts although neither block cut it, and an edge without a label is
+a defect.
 """
 
 from typing import NamedTuple

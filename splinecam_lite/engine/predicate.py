@@ -4,18 +4,18 @@ Every decision of the engine is the sign of one knot's ``z - breakpoint`` at one
 which side, in which order crossings follow each other along an edge or a chord, and whether three knots meet.
 
 Scale
-    ``S_k`` bounds what the affine operations between the last nonlinearity and knot ``k`` can add up to at a set
-    of fixed points of the domain (``|W| |x| + |b|``). It is fixed for a program, slice and domain before anything
-    is cut, so decisions do not depend on blocks, and multiplying weights, biases or the domain by a constant
-    multiplies ``z`` and ``S_k`` alike. There is no absolute epsilon in this room.
+    ``S_k`` bounds what the affine operations between the last nonlinearity and knot ``k`` can add up to at a
+    set of fixed points of the domain (``|W| |x| + |b|``). It is fixed for a program, slice and domain before
+    anything is cut, so decisions do not depend on blocks, and multiplying weights, biases or the domain by a
+    constant multiplies ``z`` and ``S_k`` alike. There is no absolute epsilon in this room.
 
 Snapping
-    ``|z| <= SNAP * S_k`` is sign 0: the knot is taken to pass through the vertex. ``SNAP = 2**-40`` leaves 12 bits
-    between the rounding of a factored value (a dot product of some hundred terms: about ``2**-50 S_k``) and the
-    smallest distance that counts as one. Each snap of a value that is not exactly 0 is recorded.
+    ``|z| <= SNAP * S_k`` is sign 0: the knot is taken to pass through the vertex. ``SNAP = 2**-40`` leaves 12
+    bits between the rounding of a factored value (a dot product of some hundred terms: about ``2**-50 S_k``)
+    and the smallest distance that counts as one. Each snap of a value that is not exactly 0 is recorded.
 
-Signs of up to 64 knots at a vertex are kept as two words: bit ``k`` of ``positive`` and of ``negative``; neither
-bit set is sign 0.
+Signs of up to 64 knots at a vertex are kept as two words: bit ``k`` of ``positive`` and of ``negative``;
+neither bit set is sign 0.
 """
 
 import numpy as np
@@ -114,7 +114,7 @@ def sign_words(Z, tolerance):
 
 @kernel
 def sign_range(Z, tolerance):
-    """Tell for each knot of ``Z`` (vertices, knots) whether it is positive, zero, and negative, at some vertex."""
+    """Tell for each knot of ``Z`` (vertices, knots) if it is positive, zero, negative at some vertex."""
     n_vertices, n_knots = Z.shape
     positive, zero = np.zeros(n_knots, np.bool_), np.zeros(n_knots, np.bool_)
     negative = np.zeros(n_knots, np.bool_)

@@ -1,10 +1,11 @@
 """Take one block through the steps of a plan, until it is finished or too large.
 
-    affine step    columns <- its linear part on all columns; the bias goes to the constant column
-    knot step      screen  -> knots that change sign in the block
-                   in groups of 64:  Z = C @ columns[:, group],  subdivide,  C <- [M C | max(Z, 0)],  D <- [D; group]
-                   columns <- slope of each neuron's piece * columns (+ intercept), and for each knot of the block a
-                              row with its slope jump
+affine step    columns <- its linear part on all columns; the bias goes to the constant column
+knot step      screen  -> knots that change sign in the block
+               in groups of 64:  Z = C @ columns[:, group],  subdivide,  C <- [M C | max(Z, 0)],  D <- [D;
+               group] columns <- slope of each neuron's piece * columns (+ intercept), and for each knot of
+               the block a
+                          row with its slope jump
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan, Tuning
-from splinecam_lite.engine.predicate import bit, sign_words
+from splinecam_lite.engine.predicate import sign_words
 from splinecam_lite.engine.subdivide import BAD_SIGNS, OK, Mesh, mix, subdivide
 from splinecam_lite.engine.values import append_bits, divided, undecided
 from splinecam_lite.errors import PredicateError
@@ -201,7 +202,13 @@ def _cut_group(block: Block, step: KnotStep, group: int) -> None:
     block.knots = np.concatenate((block.knots, step.first_bit + knots))
     block.bits = append_bits(block.bits, K, cut.face_parent, cut.face_signs, n)
     block.seam, block.seam_place = _on_seams(
-        block.seam, block.seam_place, block.mesh.edge_vertices, cut.edge_parent, cut.mesh.edge_vertices, cut.place, n_old
+        block.seam,
+        block.seam_place,
+        block.mesh.edge_vertices,
+        cut.edge_parent,
+        cut.mesh.edge_vertices,
+        cut.place,
+        n_old,
     )
     block.mesh = cut.mesh
     if len(cut.snapped) or len(cut.merged):
@@ -236,7 +243,9 @@ def _apply_activation(block: Block, step: KnotStep) -> None:
     n_breakpoints, n_neurons = step.breakpoints.shape
     start, n_bits = step.first_bit // 64, n_breakpoints * n_neurons
     words = block.frozen[start : start + -(-n_bits // 64)]
-    right = np.unpackbits(words.view(np.uint8), bitorder="little", count=n_bits).reshape(n_breakpoints, n_neurons)
+    right = np.unpackbits(words.view(np.uint8), bitorder="little", count=n_bits).reshape(
+        n_breakpoints, n_neurons
+    )
     here = np.flatnonzero((block.knots >= step.first_bit) & (block.knots < step.first_bit + n_bits))
     flat = block.knots[here] - step.first_bit
     slope = step.left_slope + (step.jumps * right).sum(axis=0)
@@ -252,11 +261,13 @@ def _apply_activation(block: Block, step: KnotStep) -> None:
 
 def _explain(status: int, culprit: np.ndarray, step: KnotStep, knots: np.ndarray) -> str:
     flat = int(knots[culprit[1]])
-    where = f"layer {step.layer}, neuron {flat % step.breakpoints.shape[1]}, face {int(culprit[0])} of its block"
+    where = (
+        f"layer {step.layer}, neuron {flat % step.breakpoints.shape[1]}, face {int(culprit[0])} of its block"
+    )
     if status == BAD_SIGNS:
         return (
-            f"{where}: the signs round the face are not one run of + and one of -, so the face is thinner than "
-            "float64 can tell; ask for a smaller domain, or move the slice a little"
+            f"{where}: the signs round the face are not one run of + and one of -, so the face is thinner "
+            "than float64 can tell; ask for a smaller domain, or move the slice a little"
         )
     return (
         f"{where}: the order of the crossings along a knot contradicts the order round the face's border; "
@@ -278,7 +289,12 @@ def displacements(face_ptr, face_vertex, xy, Z, snapped, residue):
                 best, gx, gy = 0.0, 0.0, 0.0
                 for j in range(start + 1, stop - 1):
                     a, b, c = face_vertex[start], face_vertex[j], face_vertex[j + 1]
-                    px, py, qx, qy = xy[b, 0] - xy[a, 0], xy[b, 1] - xy[a, 1], xy[c, 0] - xy[a, 0], xy[c, 1] - xy[a, 1]
+                    px, py, qx, qy = (
+                        xy[b, 0] - xy[a, 0],
+                        xy[b, 1] - xy[a, 1],
+                        xy[c, 0] - xy[a, 0],
+                        xy[c, 1] - xy[a, 1],
+                    )
                     det = px * qy - py * qx
                     if det > best:
                         best, p, q = det, Z[b, k] - Z[a, k], Z[c, k] - Z[a, k]

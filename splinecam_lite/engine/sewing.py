@@ -1,9 +1,10 @@
 """Sew finished blocks together along their seams into one complex.
 
-Each seam was one edge when it was cut; by the end both sides have cut it further, each by itself. The pieces of each
-side are put in order along the seam, and the i-th piece of one side is the i-th piece of the other: by seam and
-position, never by coordinates. Two sides with different numbers of pieces, or whose pieces lie in different places,
-have decided a borderline sign differently: `SeamMismatch`, and the caller cuts the domain elsewhere.
+Each seam was one edge when it was cut; by the end both sides have cut it further, each by itself. The pieces
+of each side are put in order along the seam, and the i-th piece of one side is the i-th piece of the other:
+by seam and position, never by coordinates. Two sides with different numbers of pieces, or whose pieces lie in
+different places, have decided a borderline sign differently: `SeamMismatch`, and the caller cuts the domain
+elsewhere.
 """
 
 from typing import NamedTuple
@@ -17,9 +18,11 @@ from splinecam_lite.engine.complex import Complex, edge_faces
 from splinecam_lite.engine.kernels import kernel
 
 PLACE_ROUNDING = 2.0**-20
-"""Largest difference between the two sides' places of one vertex, as a part of its seam. Both are rounded, and on a
-seam a thousandth of the domain long the values they come from lose ten bits; two different vertices are told apart
-by their order, so this bound only has to catch a wrong pairing."""
+"""Largest difference between the two sides' places of one vertex, as a part of its seam.
+
+Both are rounded, and on a seam a thousandth of the domain long the values they come from lose ten
+bits; two different vertices are told apart by their order, so this bound only has to catch a wrong pairing.
+"""
 
 
 class SeamMismatch(Exception):
@@ -104,10 +107,17 @@ def sew(blocks: list[Finished], n_sides: int) -> Sewn:
     face_offset = _offsets([len(b.mesh.face_ptr) - 1 for b in blocks])
     corner_offset = _offsets([len(b.mesh.face_vertex) for b in blocks])
 
-    edges = np.concatenate([b.mesh.edge_vertices + o for b, o in zip(blocks, vertex_offset)])
-    face_vertex = np.concatenate([b.mesh.face_vertex + o for b, o in zip(blocks, vertex_offset)])
-    face_edge = np.concatenate([b.mesh.face_edge + o for b, o in zip(blocks, edge_offset)])
-    face_ptr = np.concatenate([b.mesh.face_ptr[:-1] + o for b, o in zip(blocks, corner_offset)] + [corner_offset[-1:]])
+    edges = np.concatenate(
+        [b.mesh.edge_vertices + o for b, o in zip(blocks, vertex_offset[:-1], strict=True)]
+    )
+    face_vertex = np.concatenate(
+        [b.mesh.face_vertex + o for b, o in zip(blocks, vertex_offset[:-1], strict=True)]
+    )
+    face_edge = np.concatenate([b.mesh.face_edge + o for b, o in zip(blocks, edge_offset[:-1], strict=True)])
+    face_ptr = np.concatenate(
+        [b.mesh.face_ptr[:-1] + o for b, o in zip(blocks, corner_offset[:-1], strict=True)]
+        + [corner_offset[-1:]]
+    )
     seam = np.concatenate([b.seam for b in blocks])
 
     on_seam = np.flatnonzero(seam >= n_sides)

@@ -7,8 +7,9 @@
 3. Here, face by face: a face that no knot cuts is copied; one chord makes two faces; several make the
    arrangement of `chords`. Faces are independent of each other.
 
-A new vertex lies between two earlier vertices, ``(1 - t) a + t b``: on an edge, or on a chord. Every quantity that
-is affine on the faces of the old mesh, and so every factored coordinate, is carried over by that rule (`mix`).
+A new vertex lies between two earlier vertices, ``(1 - t) a + t b``: on an edge, or on a chord. Every quantity
+that is affine on the faces of the old mesh, and so every factored coordinate, is carried over by that rule
+(`mix`).
 """
 
 from typing import NamedTuple
@@ -16,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from splinecam_lite.engine.chords import (
-    OK,
     BAD_SIGNS,
     BAD_WALK,
+    OK,
     Border,
     Chords,
     Local,
@@ -120,7 +121,10 @@ def _refine_border(mesh, f, first, all_positive, all_negative, border):
             border.edge[n] = sub + s + 1 if forward else sub + n_sub - 1 - s
             n += 1
     for i in range(n):
-        border.positive[i], border.negative[i] = all_positive[border.vertex[i]], all_negative[border.vertex[i]]
+        border.positive[i], border.negative[i] = (
+            all_positive[border.vertex[i]],
+            all_negative[border.vertex[i]],
+        )
     return n
 
 
@@ -259,8 +263,10 @@ def _scratch(longest: int, most: int) -> _Scratch:
     )
 
 
-def _room(mesh: Mesh, n_vertices: int, n_knots: int, n_edge_new: int, n_crossings: int, n_chords: int) -> _Written:
-    """Return room for the new mesh if every pair of chords crossed; pages that are never written cost nothing."""
+def _room(
+    mesh: Mesh, n_vertices: int, n_knots: int, n_edge_new: int, n_crossings: int, n_chords: int
+) -> _Written:
+    """Return room for the new mesh if all chords crossed; pages that are never written cost nothing."""
     capacity = n_vertices + n_crossings
     n_edges = len(mesh.edge_vertices) + n_edge_new + n_chords + 2 * n_crossings
     corners = len(mesh.face_vertex) + 2 * n_edge_new + 2 * n_chords + 4 * n_crossings
@@ -358,8 +364,8 @@ def subdivide(mesh: Mesh, Z, tolerance, positive, negative) -> Cut:
     _place_vertices(Z, cuts, vertices)
     counts = np.array([0, 0, n_old + n_edge_new, 0])
     status, face, knot = _cut_faces(
-        mesh, cuts.first, np.concatenate((positive, cuts.positive)), np.concatenate((negative, cuts.negative)),
-        tolerance, written, _scratch(longest, most), counts,
+        mesh, cuts.first, np.concatenate((positive, cuts.positive)), np.concatenate((negative,
+        cuts.negative)), tolerance, written, _scratch(longest, most), counts,
     )  # fmt: skip
     n_vertices, n_snaps = counts[2:]
     n_faces, n_edges = written.count

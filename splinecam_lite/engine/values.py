@@ -4,8 +4,8 @@
     columns  (rows, ...shape)   per live value of the network; rows <= 3+K, those not there are 0
     D        (K, 3+K)           lower triangular: z_j - beta_j = D[j] @ c: the network restricted to the block
 
-In a part of a block most knots no longer change sign, so their hinges are 0, or equal to ``D[j] @ c``: they are
-*folded* into the others, and K falls with the diameter of the part.
+In a part of a block most knots no longer change sign, so their hinges are 0, or equal to ``D[j] @ c``: they
+are *folded* into the others, and K falls with the diameter of the part.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.predicate import bit, bound_range, sign_range, zero_on_a_face
 
 CHUNK = 1 << 21
-"""Most values of one product in screening (float64: 16 MB), so that it stays in the cache and memory stays bounded."""
+"""Most values of one product in screening: 16 MB, so that it stays in the cache and memory is bounded."""
 
 
 class Folding(NamedTuple):
@@ -29,7 +29,7 @@ class Folding(NamedTuple):
 
 @kernel
 def _folding_rows(D, kept, on):
-    """Write each coordinate of ``on`` in those of ``kept``, in order: row j of D reads coordinates before 3 + j."""
+    """Write each coordinate of ``on`` in those of ``kept``; row j of D reads coordinates before 3 + j."""
     n = D.shape[1]
     place = np.empty(n, np.int64)  # kept coordinates: their number; on: -2 - number; off: -1
     for i in range(n):
@@ -95,7 +95,7 @@ def select_bits(bits, faces, kept):
 
 @kernel
 def append_bits(bits, n_bits, parent, words, n_more):
-    """Return the rows ``parent`` of ``bits``, with the lowest ``n_more`` bits of ``words`` after their ``n_bits``."""
+    """Return rows ``parent`` of ``bits``, with ``n_more`` bits of ``words`` after their ``n_bits``."""
     n_words = (n_bits + n_more + 63) // 64
     out = np.zeros((len(parent), n_words), np.uint64)
     at, shift = n_bits >> 6, np.uint64(n_bits & 63)
@@ -179,8 +179,9 @@ def values_at(C, columns, breakpoints, knots) -> np.ndarray:
 def divided(C, mesh, columns, breakpoints, tolerance, candidates) -> tuple[np.ndarray, np.ndarray]:
     """Tell which candidate knots (flat) divide the faces of the block into two kinds.
 
-    Most change sign. A preactivation that is nowhere negative, but zero on a whole face and positive on another, as
-    the input of a second ReLU is, cuts nothing; it is off on the one and on on the other, and divides them too.
+    Most change sign. A preactivation that is nowhere negative, but zero on a whole face and positive on
+    another, as the input of a second ReLU is, cuts nothing; it is off on the one and on on the other, and
+    divides them too.
 
     Returns
     -------

@@ -249,7 +249,7 @@ def _snaps(j: int, mesh: Mesh, xy, Z, snapped, residue) -> np.ndarray:
 
 
 def _numbers(parent: np.ndarray, n_old: int) -> np.ndarray:
-    """Number parts: the first part of each old thing takes its number, all others follow (parent -1: inside)."""
+    """Number parts: the first of each parent takes its number; the others, and those of parent -1, follow."""
     number = np.full(len(parent), -1)
     _, first = np.unique(parent, return_index=True)
     first = first[parent[first] >= 0]

@@ -36,8 +36,8 @@ def _scale_points(plane: Slice) -> np.ndarray:
 def preactivation_scales(program: Program, plane: Slice) -> list[np.ndarray]:
     """Return ``S_k`` of every preactivation of the network on the slice.
 
-    ``S_k`` is the largest, over fixed points of the domain, of what the affine ops between the last nonlinearity and
-    neuron ``k`` can add up to: ``|W| |x| + |b|`` with the true values ``x`` there.
+    ``S_k`` is the largest, over fixed points of the domain, of what the affine ops between the last
+    nonlinearity and neuron ``k`` can add up to: ``|W| |x| + |b|`` with the true values ``x`` there.
 
     Returns
     -------

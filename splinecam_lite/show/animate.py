@@ -17,7 +17,7 @@ from PIL import Image
 
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.show.colours import INK, class_colours, pale
-from splinecam_lite.show.curves import LAYER_COLOURS, Panel, draw_panel
+from splinecam_lite.show.curves import Panel, draw_panel, numbered_colour
 from splinecam_lite.show.plot import plot
 
 FRAME_MS, LAST_FRAME_MS = 700, 4000
@@ -28,6 +28,9 @@ SIZE, DPI = (10.0, 7.6), 90
 
 LEFT, RIGHT, LEGENDS = 0.065, 0.565, 0.345
 """Left ends of slice and close-up, and top of the legends, as parts of the figure."""
+
+LEGEND_ROOM = 0.4
+"""Room above the curves, as a part of their range."""
 
 PALETTE_FRAMES = 5
 """Frames from which the GIF's 256 colours are taken; all frames share them, so that no colour flickers."""
@@ -109,7 +112,9 @@ def draw_frame(
         ax = figure.add_axes((LEFT + i * width, 0.06, width - 0.055, 0.19))
         draw_panel(ax, steps, panel._replace(ylabel=""), mark=number)
         ax.tick_params(labelsize=8)
-        ax.legend(fontsize=8, frameon=False, handlelength=1.2)
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high + LEGEND_ROOM * (high - low))
+        ax.legend(fontsize=7, frameon=False, handlelength=1.0, columnspacing=0.8, ncols=2, loc="upper left")
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return Image.open(buffer).convert("RGB")
@@ -129,7 +134,7 @@ def _draw_close_up(ax: Axes, part: Partition, zoom: NDArray[np.float64]) -> None
     knots = part.knots()
     ends = part.vertices[part.complex.edge_vertices[knots.edges]]
     seen = ((ends.max(axis=1) >= zoom[0]) & (ends.min(axis=1) <= zoom[1])).all(axis=1)
-    colours = np.array(LAYER_COLOURS)[knots.layers[seen] % len(LAYER_COLOURS)]
+    colours = np.array([numbered_colour(i) for i in range(len(part.layers))])[knots.layers[seen]]
     ax.add_collection(LineCollection(ends[seen], colors=colours, linewidths=0.7), autolim=False)
     ax.set_xlim(*zoom[:, 0])
     ax.set_ylim(*zoom[:, 1])
@@ -146,8 +151,7 @@ def _draw_legends(figure: Figure, part: Partition, n_classes: int) -> None:
     figure.text(LEFT, LEGENDS - 0.024, "class", fontsize=8)
     figure.legend(handles=patches, bbox_to_anchor=(LEFT + 0.035, LEGENDS), ncols=n_classes, **style)
     lines = [
-        Line2D([], [], color=LAYER_COLOURS[i % len(LAYER_COLOURS)], label=f"layer {i + 1}")
-        for i in range(len(part.layers))
+        Line2D([], [], color=numbered_colour(i), label=f"layer {i + 1}") for i in range(len(part.layers))
     ]
     lines.append(Line2D([], [], color=INK, linewidth=2.0, label="decision boundary"))
     figure.legend(handles=lines, bbox_to_anchor=(RIGHT - 0.01, LEGENDS), ncols=len(lines), **style)
@@ -171,6 +175,11 @@ def write_gif(path: Path, frames: Sequence[Image.Image]) -> None:
     for i, frame in enumerate(chosen):
         sheet.paste(frame, (0, i * height))
     palette = sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
+    colours = np.array(palette.getpalette()).reshape(-1, 3)
+    colours[colours.sum(axis=1).argmax()] = (
+        255  # the paper stays white, not the mean of all that is nearly white
+    )
+    palette.putpalette(colours.ravel().tolist())
     indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     times = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
     beside = path.with_name(f".{path.name}.part")

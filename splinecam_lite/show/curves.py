@@ -5,12 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from splinecam_lite.show.colours import INK, SERIES
 
-LAYER_COLOURS = (SERIES[0], SERIES[2], SERIES[4], SERIES[6], SERIES[5], SERIES[8])
-"""Of the knots of layer after layer; then from the start."""
+NUMBERED = (SERIES[0], SERIES[2], SERIES[4], SERIES[6], SERIES[5], SERIES[8])
+"""Colours of layers, and of other things that are counted."""
+
+THOUSANDS = 1_000
+"""Range of values from which their thousands are set apart by commas."""
 
 ZERO_AT = -0.6
 """Where step 0 stands on an axis of decades, on which step 1 is at 0."""
@@ -90,8 +94,21 @@ def draw_panel(ax: Axes, steps: Sequence[int], panel: Panel, *, mark: int | None
     ax.set_xlim(ZERO_AT - 0.1, at[-1] + 0.1)
     ax.set_title(panel.title, fontsize="medium")
     ax.set_ylabel(panel.ylabel)
+    if not panel.log and np.ptp(ax.get_ylim()) > THOUSANDS:
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.grid(axis="y", linewidth=0.4, alpha=0.5)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def numbered_colour(i: int) -> str:
+    """Return the colour of layer ``i``, counted from 0; there are six, and then the first comes again.
+
+    Examples
+    --------
+    >>> numbered_colour(0), numbered_colour(6)
+    ('#3f90da', '#3f90da')
+    """
+    return NUMBERED[i % len(NUMBERED)]
 
 
 def positions(steps: Sequence[int]) -> NDArray[np.float64]:

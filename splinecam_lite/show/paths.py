@@ -93,7 +93,7 @@ def edge_widths(breadth: NDArray[np.float64], edge_faces: NDArray[np.int64]) -> 
     Examples
     --------
     >>> edge_widths(np.array([100.0, 0.01]), np.array([[0, -1], [0, 1]])).round(2).tolist()
-    [0.6, 0.6]
+    [0.6, 0.21]
     """
     # A region of breadth b whose lines have width w on either side is covered to the part w / b.
     # The geometric mean of both sides keeps a line even where it passes a single sliver.

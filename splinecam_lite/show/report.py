@@ -16,9 +16,8 @@ h1 { line-height: 1.2; margin-bottom: .3rem; }
 h2 { margin-top: 2.6rem; border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
 nav { font-size: .9rem; } nav a { margin-right: 1rem; white-space: nowrap; }
 figure { margin: 1.6rem 0; } figure img { max-width: 100%; height: auto; display: block; margin: 0 auto; }
-figcaption, caption { font-size: .92rem; color: #333; text-align: left; margin-top: .5rem; }
-caption { caption-side: bottom; }
-.table { overflow-x: auto; margin: 1.6rem 0; }
+figcaption { font-size: .92rem; color: #333; margin-top: .5rem; }
+.table { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .22rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
@@ -123,10 +122,9 @@ def _part(part: str | Picture | Table | Terms | Points) -> str:
         case Table(header, rows, caption):
             head = _row(header, "th")
             body = "\n".join(_row(row, "td") for row in rows)
-            return (
-                f'<div class="table"><table><caption>{_text(caption)}</caption>\n<thead>{head}</thead>\n'
-                f"<tbody>\n{body}\n</tbody></table></div>"
-            )
+            table = f"<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table>"
+            foot = f"<figcaption>{_text(caption)}</figcaption>"
+            return f'<figure><div class="table">{table}</div>\n{foot}</figure>'
         case Terms(items):
             return f"<dl>{''.join(f'<dt>{_text(a)}</dt><dd>{_text(b)}</dd>' for a, b in items)}</dl>"
         case Points(items):

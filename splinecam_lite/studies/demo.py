@@ -7,21 +7,18 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from splinecam_lite.network.trace import trace
+from splinecam_lite.partition.result import Partition
 from splinecam_lite.show.animate import View, animate
 from splinecam_lite.studies.digits import N_PIXELS, Digits, load_digits
-from splinecam_lite.studies.figures import (
-    accuracy,
-    complexity,
-    density,
-    write_curves,
-    write_images,
-    write_slices,
-)
+from splinecam_lite.studies.figures import write_curves, write_images, write_slices
 from splinecam_lite.studies.folder import Record, RunFolder
-from splinecam_lite.studies.record import Measures, Probes, measure
+from splinecam_lite.studies.panels import accuracy, complexity, density
+from splinecam_lite.studies.probes import Measures, Probes, choose_probes
+from splinecam_lite.studies.record import measure
 from splinecam_lite.studies.story import write_story
 from splinecam_lite.studies.tasks import N_CLASSES, DigitsTask
 from splinecam_lite.studies.train import log_spaced, train
@@ -80,7 +77,7 @@ def run_demo(out: str | Path, *, quick: bool = False, seed: int = 0, threads: in
     demo = QUICK if quick else FULL
     demo = replace(demo, task=replace(demo.task, seed=seed), measures=replace(demo.measures, seed=seed))
     digits = load_digits(demo.task.n_train, seed)
-    probes = Probes(demo.measures, digits)
+    probes = choose_probes(demo.measures, digits)
     folder = RunFolder(Path(out), _settings(demo, digits, probes))
     _follow(demo, digits, probes, folder, threads)
     return _show(folder.settings, probes, digits, folder)
@@ -91,11 +88,10 @@ def _settings(demo: Demo, digits: Digits, probes: Probes) -> Record:
     return {
         **asdict(demo),
         "digits": {"train": len(digits.train_y), "test": len(digits.test_y), "sha256": digits.digest()},
-        "slice": {
-            "images": probes.numbers,
-            "labels": demo.measures.slice_labels,
-            "sha256": probes.plane.digest(),
-        },
+        "slices": [
+            {"images": images, "sha256": plane.digest()}
+            for images, plane in zip(probes.images, probes.planes, strict=True)
+        ],
         "versions": {name: version(name) for name in ("splinecam-lite", "torch", "numpy")},
     }
 
@@ -129,14 +125,23 @@ def _show(settings: Record, probes: Probes, digits: Digits, folder: RunFolder) -
     """Draw the figures and write the page."""
     records = folder.records()
     steps = [record["step"] for record in records]
-    images = digits.train_x[list(probes.numbers)].numpy()
-    labels = digits.train_y[list(probes.numbers)].numpy()
+    chosen = list(probes.images[0])
+    images, labels = digits.train_x[chosen].numpy(), digits.train_y[chosen].numpy()
     write_images(folder.path / "images.png", images, labels.tolist())
     write_curves(settings, records, folder.path)
     write_slices(folder, records, images, labels)
-    centre, half = probes.plane.project(images).mean(axis=0), ZOOM * np.ptp(probes.plane.domain, axis=0)
-    view = View(images, labels, N_CLASSES, np.stack((centre - half, centre + half)))
+    view = View(images, labels, N_CLASSES, _window(Partition.load(folder.partition_file(steps[-1])), images))
     panels = [accuracy(records), complexity(records), density(settings, records)]
     parts = folder.partitions(tqdm(steps, desc="frames", bar_format=BAR, file=sys.stderr))
     animate(folder.path / "slice.gif", parts, steps, view, panels)
     return write_story(folder.path, settings, records)
+
+
+def _window(last: Partition, images: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return a window on the final decision boundary, where it comes closest to the middle of the images."""
+    centre = last.plane.project(images).mean(axis=0)
+    border = last.decision_boundary().segments.mean(axis=1)
+    if len(border):
+        centre = border[((border - centre) ** 2).sum(axis=1).argmin()]
+    half = ZOOM * np.ptp(last.plane.domain, axis=0)
+    return np.stack((centre - half, centre + half))

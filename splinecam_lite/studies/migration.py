@@ -21,9 +21,9 @@ from splinecam_lite.partition.result import Partition
 
 Array = NDArray[np.float64]
 
-N_SAMPLES = 40_000
+N_SAMPLES = 20_000
 """Points along the knots, and about as many in the domain. Both sets are even, so a share p of them is off by
-less than the sqrt(p (1 - p) / N) <= 0.0025 of as many random points."""
+less than the sqrt(p (1 - p) / N) <= 0.0035 of as many random points."""
 
 
 @dataclass(frozen=True, eq=False)

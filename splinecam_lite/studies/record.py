@@ -3,85 +3,22 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from splinecam_lite.complexity import LocalComplexity, exact_complexity, random_frame, recall
+from splinecam_lite.complexity import LocalComplexity, exact_complexity, recall
 from splinecam_lite.complexity.result import ComplexityResult
 from splinecam_lite.network.program import Program
-from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition.partition import partition
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.studies.digits import Digits
 from splinecam_lite.studies.migration import KnotDensity, knot_density
+from splinecam_lite.studies.probes import Measures, Probes
 from splinecam_lite.studies.tasks import DigitsTask
 from splinecam_lite.studies.threads import one_torch_thread
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What to measure, besides loss and accuracy.
-
-    Attributes
-    ----------
-    slice_labels : tuple of three int
-        The slice goes through the first training image of each of these classes.
-    margin : float
-        Its domain is the bounding box of the three, grown on each side by this part of its size.
-    distances : tuple of float
-        Values of d for knot densities near the decision boundary, in input units.
-    near : float
-        The one of them that curves and tables show.
-    n_points : int
-        Training images, test images and random inputs whose local complexity is sampled, of each.
-    radius, directions : float, int
-        Of the neighbourhoods of that estimate; ``radius`` in input units.
-    n_diamonds : int
-        Training images around which the estimate is held against the exact count.
-    diamond_radius : float
-        Radius of these neighbourhoods, which have two directions, in input units.
-    seed : int
-        Of frames and random inputs.
-    """
-
-    slice_labels: tuple[int, int, int] = (4, 7, 9)
-    margin: float = 0.25
-    distances: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)
-    near: float = 0.5
-    n_points: int = 300
-    radius: float = 0.1
-    directions: int = 25
-    n_diamonds: int = 50
-    diamond_radius: float = 1.0
-    seed: int = 0
-
-
-class Probes:
-    """The places that are looked at, the same at every checkpoint.
-
-    Attributes
-    ----------
-    numbers : tuple of three int
-        Training images in the slice.
-    plane : Slice
-    points : dict from str to (n_points, 784) Tensor
-        Inputs around which local complexity is sampled: "train", "test", and "random", uniform in [0, 1].
-    frame : (2, 784) Tensor
-        Directions of the diamonds.
-    """
-
-    def __init__(self, measures: Measures, digits: Digits):
-        first = {label: (digits.train_y == label).nonzero()[0].item() for label in measures.slice_labels}
-        self.numbers = tuple(int(n) for n in first.values())
-        self.plane = Slice.through(*digits.train_x[list(self.numbers)], margin=measures.margin)
-        n, size = measures.n_points, digits.train_x.shape[1]
-        uniform = torch.rand(n, size, generator=torch.Generator().manual_seed(measures.seed))
-        self.points = {"train": digits.train_x[:n], "test": digits.test_x[:n], "random": uniform}
-        self.frame = random_frame((size,), 2, measures.seed)
 
 
 class Clock:
@@ -116,7 +53,7 @@ def measure(
     *,
     threads: int | None = None,
 ) -> tuple[dict[str, Any], Partition]:
-    """Measure a network, and return the record and the partition of the slice.
+    """Measure a network, and return the record and the partition of the first slice.
 
     Parameters
     ----------
@@ -137,11 +74,14 @@ def measure(
     with one_torch_thread(), clock("accuracy"):
         fit = _loss_and_accuracy(task, network, digits)
     with clock("partition"):
-        part = partition(program, probes.plane, threads=threads, progress=False)
+        part = partition(program, probes.planes[0], threads=threads, progress=False)
     with clock("decision boundary"):
         boundary = part.decision_boundary()
     with clock("knot density"):
         density = knot_density(part, measures.distances)
+    with clock("other slices"):
+        others = [partition(program, plane, threads=threads, progress=False) for plane in probes.planes[1:]]
+        densities = [density, *(knot_density(other, measures.distances) for other in others)]
     with one_torch_thread(), clock("local complexity"):
         sampled = LocalComplexity(program, measures.radius, measures.directions, measures.seed)
         complexity = {name: _crossings(sampled(points)) for name, points in probes.points.items()}
@@ -156,6 +96,9 @@ def measure(
             "class_areas": boundary.class_areas,
         },
         "knot_density": _densities(density),
+        "slices": [
+            _in_short(*each) for each in zip(measures.slices, [part, *others], densities, strict=True)
+        ],
         "local_complexity": complexity,
         "diamonds": diamonds,
         "seconds": clock.seconds,
@@ -198,6 +141,15 @@ def _densities(density: KnotDensity) -> dict[str, Any]:
         "layer_ratios": density.layer_ratios,
         "bands": density.bands,
         "area_within": density.area_within,
+    }
+
+
+def _in_short(labels: tuple[int, ...], part: Partition, density: KnotDensity) -> dict[str, Any]:
+    return {
+        "labels": labels,
+        "activation_regions": part.n_regions,
+        "boundary_length": part.decision_boundary().length,
+        "ratio": density.ratio,
     }
 
 

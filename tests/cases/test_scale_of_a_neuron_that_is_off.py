@@ -1,13 +1,18 @@
-"""A neuron that is off at the points where scales are taken, and on between them, had scale 0: nothing was snapped.
+"""A neuron that is off where scales are taken, and on between those points, had scale 0: nothing was snapped.
 
-Behind a second ReLU, rounding then decided whether a knot that runs along a seam crosses it, and the two sides could
-differ: the domain had to be cut up again.
+Behind a second ReLU, rounding then decided whether a knot along a seam crosses it, and the two sides
+could differ: the domain had to be cut up again.
 """
 
-from splinecam_lite import partition
+import pytest
+import torch
+from torch import nn
+
+from splinecam_lite import Program, partition
 from splinecam_lite.engine.plan import Tuning
 from splinecam_lite.partition.planning import preactivation_scales
 from tests.agreement import assert_agrees, slice_of
+from tests.exact_networks import Abs
 from tests.strategies import Case
 
 # 1/8 - |u - 1/4| is positive on a strip beside the centre of the domain, and there alone.
@@ -18,8 +23,17 @@ STRIP = Case(
 )
 
 
-def test_every_neuron_has_a_scale():
-    for scales in preactivation_scales(STRIP.program(), slice_of(STRIP.domain)):
+@pytest.mark.parametrize("last", ["relu", "relu twice", "relu three times"])
+def test_every_neuron_has_a_scale(last):
+    n = {"relu": 1, "relu twice": 2, "relu three times": 3}[last]
+    model = nn.Sequential(
+        nn.Linear(2, 1), Abs(), nn.Linear(1, 1), *(nn.ReLU() for _ in range(n)), nn.Linear(1, 1)
+    )
+    with torch.no_grad():
+        for layer, (weight, bias) in zip((model[0], model[2]), STRIP.layers, strict=False):
+            layer.weight[:], layer.bias[:] = torch.tensor(weight), torch.tensor(bias)
+    program = Program.from_module(model.double().eval(), (2,))
+    for scales in preactivation_scales(program, slice_of(STRIP.domain)):
         assert (scales > 0).all()
 
 

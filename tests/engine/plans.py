@@ -1,6 +1,7 @@
 """Plans for the engine without torch: dense networks on a polygon, straight from their matrices."""
 
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
@@ -62,10 +63,7 @@ def lines_plan(lines, domain=BOX) -> Plan:
 
 def random_layers(rng: np.random.Generator, *widths: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Layers with weights and biases of about the size that networks start with."""
-    return [
-        (rng.normal(size=(n, m)) / np.sqrt(m), 0.3 * rng.normal(size=n))
-        for m, n in zip(widths[:-1], widths[1:], strict=True)
-    ]
+    return [(rng.normal(size=(n, m)) / np.sqrt(m), 0.3 * rng.normal(size=n)) for m, n in pairwise(widths)]
 
 
 def evaluate(layers, points, slope=0.0) -> np.ndarray:

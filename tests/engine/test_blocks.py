@@ -48,7 +48,9 @@ def test_tiny_blocks_give_the_same_regions_and_labels(seed, slope):
 @given(st.integers(0, 2**32 - 1))
 def test_integer_networks_in_tiny_blocks(seed):
     rng = np.random.default_rng(seed)
-    layers = [(rng.integers(-1, 2, size=(n, m)), rng.integers(-1, 2, size=n)) for m, n in [(2, 6), (6, 6), (6, 1)]]
+    layers = [
+        (rng.integers(-1, 2, size=(n, m)), rng.integers(-1, 2, size=n)) for m, n in [(2, 6), (6, 6), (6, 1)]
+    ]
     plan = dense_plan(layers)
     assert described(run(plan)) == described(run(plan, TINY))
 

@@ -35,7 +35,7 @@ def _inner_vertex(complex) -> int:
 
 def test_a_moved_vertex_is_found(complex):
     v = _inner_vertex(complex)
-    with pytest.raises(ComplexError, match="convex|area"):
+    with pytest.raises(ComplexError, match=r"convex|area"):
         check_complex(changed(complex, xy=lambda xy: xy.__setitem__(v, xy[v] + 0.3)), BOX)
 
 
@@ -64,7 +64,9 @@ def test_an_edge_at_the_wrong_corner_is_found(complex):
 def test_a_missing_face_is_found(complex):
     last = complex.face_ptr[-2]
     smaller = complex._replace(
-        face_ptr=complex.face_ptr[:-1], face_vertex=complex.face_vertex[:last], face_edge=complex.face_edge[:last]
+        face_ptr=complex.face_ptr[:-1],
+        face_vertex=complex.face_vertex[:last],
+        face_edge=complex.face_edge[:last],
     )
     with pytest.raises(ComplexError):
         check_complex(smaller, BOX)

@@ -29,7 +29,9 @@ def test_the_digest_changes_with_any_source(tmp_path, monkeypatch):
 
 
 def test_the_cache_lies_where_it_is_asked_to(tmp_path):
-    assert _directory_in(tmp_path, SPLINECAM_CACHE_DIR=str(tmp_path / "here")).startswith(str(tmp_path / "here"))
+    assert _directory_in(tmp_path, SPLINECAM_CACHE_DIR=str(tmp_path / "here")).startswith(
+        str(tmp_path / "here")
+    )
     assert _directory_in(tmp_path).startswith(str(tmp_path / ".cache" / "splinecam_lite"))
 
 

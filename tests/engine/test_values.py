@@ -18,7 +18,9 @@ def test_folded_columns_give_the_same_values(seed, n_hinges):
         z = D[j] @ c * (np.arange(3 + n_hinges) < 3 + j).astype(float).max(initial=1.0)
         c[3 + j] = {0: 0.0, 1: z, 2: max(z, 0.0)}[int(state[j])]
         D[j, 3 + j :] = 0.0
-        c[3 + j] = {0: 0.0, 1: D[j, : 3 + j] @ c[: 3 + j], 2: max(D[j, : 3 + j] @ c[: 3 + j], 0.0)}[int(state[j])]
+        c[3 + j] = {0: 0.0, 1: D[j, : 3 + j] @ c[: 3 + j], 2: max(D[j, : 3 + j] @ c[: 3 + j], 0.0)}[
+            int(state[j])
+        ]
     fold = folding(D, state == 2, state == 1)
     rows = int(rng.integers(3, 4 + n_hinges))
     columns = rng.normal(size=(rows, 2, 3))

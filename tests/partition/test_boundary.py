@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -22,6 +22,7 @@ from tests.strategies import Case, degenerate_cases, generic_cases
 BOX = [(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)]
 
 cases = generic_cases() | degenerate_cases()
+few = settings(max_examples=max(3, settings().max_examples // 4))
 
 
 def compute(case: Case, **options):
@@ -86,6 +87,7 @@ def assert_consistent(part) -> None:
     assert boundary.class_areas.sum() == pytest.approx(part.plane.area)
 
 
+@few
 @given(cases)
 def test_smallest_output(case):
     (rows, bias), n = case.layers[-1], len(case.layers[-1][1])
@@ -95,6 +97,7 @@ def test_smallest_output(case):
     assert_decides(compute(case, decide="argmin"), negated.exact())
 
 
+@few
 @given(degenerate_cases(), st.integers(0, 2), st.sampled_from([-1.0, 1.0]))
 def test_an_output_twice(case, row, sign):
     """A class that ties with an earlier one everywhere wins nowhere, and is named wherever that one wins."""
