@@ -48,9 +48,7 @@ def main(tool: str, name: str, threads: int) -> None:
 
     torch.set_num_threads(threads)
     model, plane = next(workload for workload in WORKLOADS if workload.name == name).build()
-    partition(
-        *random_mlp(2, 128, 128, 128, 1), threads=threads
-    )  # loads the kernels
+    partition(*random_mlp(2, 128, 128, 128, 1), threads=threads)  # loads the kernels
     program = Program.from_module(model, plane.input_shape)
     reset_high_water_mark()
     start = resident_mb("VmRSS")

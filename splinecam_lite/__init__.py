@@ -20,10 +20,15 @@ __version__ = "0.1.0"
 
 _HOME = {
     "LocalComplexity": "splinecam_lite.complexity.estimator",
+    "ExactComplexity": "splinecam_lite.complexity.exact",
     "exact_complexity": "splinecam_lite.complexity.exact",
+    "random_frame": "splinecam_lite.complexity.frames",
+    "ComplexityResult": "splinecam_lite.complexity.result",
+    "recall": "splinecam_lite.complexity.result",
     "ComplexError": "splinecam_lite.errors",
     "FileError": "splinecam_lite.errors",
     "ModelError": "splinecam_lite.errors",
+    "NeighbourhoodError": "splinecam_lite.errors",
     "NotPiecewiseLinear": "splinecam_lite.errors",
     "PredicateError": "splinecam_lite.errors",
     "SliceError": "splinecam_lite.errors",
@@ -42,10 +47,13 @@ _HOME = {
 
 __all__ = [
     "ComplexError",
+    "ComplexityResult",
     "DecisionBoundary",
+    "ExactComplexity",
     "FileError",
     "LocalComplexity",
     "ModelError",
+    "NeighbourhoodError",
     "NotPiecewiseLinear",
     "Partition",
     "PredicateError",
@@ -59,16 +67,21 @@ __all__ = [
     "__version__",
     "exact_complexity",
     "partition",
+    "random_frame",
+    "recall",
     "trace",
 ]
 
 if TYPE_CHECKING:
     from splinecam_lite.complexity.estimator import LocalComplexity
-    from splinecam_lite.complexity.exact import exact_complexity
+    from splinecam_lite.complexity.exact import ExactComplexity, exact_complexity
+    from splinecam_lite.complexity.frames import random_frame
+    from splinecam_lite.complexity.result import ComplexityResult, recall
     from splinecam_lite.errors import (
         ComplexError,
         FileError,
         ModelError,
+        NeighbourhoodError,
         NotPiecewiseLinear,
         PredicateError,
         SliceError,

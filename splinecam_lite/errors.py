@@ -34,3 +34,7 @@ class PredicateError(SplineCamError):
 
 class FileError(SplineCamError):
     """A file was not written by this version of splinecam_lite, or is damaged."""
+
+
+class NeighbourhoodError(SplineCamError):
+    """The points, radius or directions given do not make neighbourhoods."""

@@ -2,7 +2,7 @@
 
 from splinecam_lite.complexity.estimator import LocalComplexity
 from splinecam_lite.complexity.exact import ExactComplexity, exact_complexity
-from splinecam_lite.complexity.frames import NeighbourhoodError, random_frame
+from splinecam_lite.complexity.frames import random_frame
 from splinecam_lite.complexity.result import ComplexityResult, Mean, recall
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "ExactComplexity",
     "LocalComplexity",
     "Mean",
-    "NeighbourhoodError",
     "exact_complexity",
     "random_frame",
     "recall",

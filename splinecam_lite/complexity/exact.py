@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from splinecam_lite.complexity.current import CurrentProgram
 from splinecam_lite.complexity.diamonds import DiamondPlans, corner_ranges
 from splinecam_lite.complexity.estimator import default_batch
-from splinecam_lite.complexity.frames import NeighbourhoodError, as_points, check_frame, check_radius
+from splinecam_lite.complexity.frames import as_points, check_frame, check_radius
 from splinecam_lite.complexity.result import ComplexityResult
 from splinecam_lite.engine.engine import EngineResult, run
 from splinecam_lite.engine.predicate import SNAP
-from splinecam_lite.errors import ModelError
+from splinecam_lite.errors import ModelError, NeighbourhoodError
 from splinecam_lite.network.program import Program
 from splinecam_lite.partition.layers import Layer, decode, layers_of
 

@@ -19,14 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splinecam_lite.errors import SplineCamError
+from splinecam_lite.errors import NeighbourhoodError
 
 ORTHONORMAL = 2.0**-20
 """Largest deviation of ``frame @ frame.T`` from 1: a frame given in float32 passes, a skew one does not."""
-
-
-class NeighbourhoodError(SplineCamError):
-    """The points, radius or directions given do not make neighbourhoods."""
 
 
 def random_frame(input_shape: tuple[int, ...], directions: int, seed: int = 0) -> Tensor:
@@ -58,7 +54,7 @@ def random_frame(input_shape: tuple[int, ...], directions: int, seed: int = 0) -
     >>> random_frame((3,), 4)
     Traceback (most recent call last):
         ...
-    splinecam_lite.complexity.frames.NeighbourhoodError: 4 directions asked for, but inputs of shape (3,) ...
+    splinecam_lite.errors.NeighbourhoodError: 4 directions asked for, but inputs of shape (3,) ...
     """
     return _drawn(input_shape, directions, seed)
 
@@ -137,7 +133,7 @@ def as_points(points: object) -> Tensor:
     >>> as_points([[0.0, float("nan")]])
     Traceback (most recent call last):
         ...
-    splinecam_lite.complexity.frames.NeighbourhoodError: point 0 holds NaN or infinity; give finite points
+    splinecam_lite.errors.NeighbourhoodError: point 0 holds NaN or infinity; give finite points
     """
     x = points.detach() if isinstance(points, Tensor) else torch.as_tensor(np.asarray(points))
     if x.ndim < 2 or not len(x):

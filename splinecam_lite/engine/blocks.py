@@ -186,7 +186,7 @@ def run_blocks(
     threads : int
         Blocks worked on at once; the result does not depend on it.
     progress : callable, optional
-        Called, from one thread at a time, with the share of the domain's area that is finished.
+        Called, from one thread at a time, with the area of the domain that is finished.
 
     Returns
     -------

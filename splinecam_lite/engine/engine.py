@@ -98,7 +98,7 @@ def run(
     threads : int
         Blocks worked on at once; the result does not depend on it, bit for bit.
     progress : callable, optional
-        Called with the share of the domain's area that is finished.
+        Called with the area of the domain that is finished.
 
     Returns
     -------

@@ -29,6 +29,9 @@ SIZE, DPI = (10.0, 7.6), 90
 LEFT, RIGHT, LEGENDS = 0.065, 0.565, 0.345
 """Left ends of slice and close-up, and top of the legends, as parts of the figure."""
 
+NEARLY_WHITE = 245
+"""Palette colours this light become white: the paper would else take the mean of all that is nearly white."""
+
 LEGEND_ROOM = 0.4
 """Room above the curves, as a part of their range."""
 
@@ -113,6 +116,7 @@ def draw_frame(
         draw_panel(ax, steps, panel._replace(ylabel=""), mark=number)
         ax.tick_params(labelsize=8)
         low, high = ax.get_ylim()
+        ax.set_yticks([tick for tick in ax.get_yticks() if low <= tick <= high])
         ax.set_ylim(low, high + LEGEND_ROOM * (high - low))
         ax.legend(fontsize=7, frameon=False, handlelength=1.0, columnspacing=0.8, ncols=2, loc="upper left")
     buffer = BytesIO()
@@ -176,9 +180,7 @@ def write_gif(path: Path, frames: Sequence[Image.Image]) -> None:
         sheet.paste(frame, (0, i * height))
     palette = sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
     colours = np.array(palette.getpalette()).reshape(-1, 3)
-    colours[colours.sum(axis=1).argmax()] = (
-        255  # the paper stays white, not the mean of all that is nearly white
-    )
+    colours[colours.min(axis=1) >= NEARLY_WHITE] = 255
     palette.putpalette(colours.ravel().tolist())
     indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     times = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]

@@ -9,7 +9,6 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from splinecam_lite.engine.complex import Complex
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.show.colours import INK, N_PATTERN_COLOURS, class_colours, pale, pattern_palette
 
@@ -33,13 +32,13 @@ MOST_CLASSES = 20
 class Fill(NamedTuple):
     """Colours of regions, and what explains them: a colour bar or legend entries."""
 
-    cells: Complex  # the regions; if the colour is a class, cut along the decision boundary
-    numbers: NDArray[np.int64]  # (n_faces,) row of the palette
+    numbers: NDArray[np.int64]  # row of the palette, for each region, or each face of the decision's complex
     palette: NDArray[np.float64]  # (n, 3) RGB
     entries: tuple[Patch, ...] = ()
     bar: ScalarMappable | None = None
     bar_label: str = ""
     extend: str = "neither"  # ends of the bar beyond which there are values
+    by_decision: bool = False  # numbers are of faces: regions cut along the decision boundary
 
 
 def fill_of(
@@ -68,9 +67,9 @@ def fill_of(
         return _by_value(partition, partition.gradient_norms(), label, limits, log=True)
     if color_by == "pattern":
         numbers = partition.pattern_hashes() % np.uint64(N_PATTERN_COLOURS)
-        return Fill(partition.complex, numbers.astype(np.int64), pattern_palette())
+        return Fill(numbers.astype(np.int64), pattern_palette())
     if color_by == "none":
-        return Fill(partition.complex, np.zeros(partition.n_regions, np.int64), np.ones((1, 3)))
+        return Fill(np.zeros(partition.n_regions, np.int64), np.ones((1, 3)))
     raise ValueError(f"color_by is {color_by!r}; it must be one of {', '.join(COLOR_BY)}, or an array")
 
 
@@ -94,7 +93,6 @@ def _by_value(
     shade = np.minimum(np.asarray(norm(np.where(usable, values, low))) * N_SHADES, N_SHADES - 1)
     beyond = bool((values[usable] < low).any()), bool((values[usable] > high).any())
     return Fill(
-        partition.complex,
         np.where(usable, shade, N_SHADES).astype(np.int64),
         np.vstack((colormap(np.arange(N_SHADES))[:, :3], NO_SHADE)),
         () if usable.all() else (Patch(facecolor=NO_SHADE, edgecolor=INK, label="0" if log else "no value"),),
@@ -132,4 +130,4 @@ def _by_class(partition: Partition) -> Fill:
     ]
     if len(present) > MOST_CLASSES:
         entries.append(Patch(alpha=0, label=f"and {len(present) - MOST_CLASSES} more"))
-    return Fill(decision.complex, numbers, palette, tuple(entries))
+    return Fill(numbers, palette, tuple(entries), by_decision=True)

@@ -102,7 +102,7 @@ def plot(
         _, ax = plt.subplots(figsize=PLAIN if fill.bar is None else WITH_BAR, layout="constrained")
     _set_axes(ax, partition)
     raster = partition.n_regions > MOST_SHAPES
-    _draw_regions(ax, fill, raster)
+    _draw_regions(ax, partition, fill, raster)
     if edges:
         _draw_edges(ax, partition, raster)
     handles: list[Patch | Line2D] = list(fill.entries)
@@ -133,8 +133,8 @@ def _set_axes(ax: Axes, partition: Partition) -> None:
     ax.set_aspect("equal")
 
 
-def _draw_regions(ax: Axes, fill: Fill, raster: bool) -> None:
-    cells = fill.cells
+def _draw_regions(ax: Axes, partition: Partition, fill: Fill, raster: bool) -> None:
+    cells = partition.decision_boundary().complex if fill.by_decision else partition.complex
     shapes = polygons_by_number(cells.xy, cells.face_ptr, cells.face_vertex, fill.numbers)
     numbers, paths = zip(*shapes, strict=True)
     # Antialiased fills would let the background shine through between neighbours.

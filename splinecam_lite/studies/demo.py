@@ -39,8 +39,8 @@ class Demo:
 
 
 # With the paper's eight times torch's initial weights, generalisation sets in only after some 10^5 steps;
-# with twice, local complexity at training images falls, rises and falls again within 6,000.
-FULL = Demo(DigitsTask(init_scale=2.0, steps=6000), Measures(), checkpoints=20)
+# with twice, local complexity at training images falls, rises and falls again within 10,000.
+FULL = Demo(DigitsTask(init_scale=2.0, steps=10_000), Measures(), checkpoints=20)
 QUICK = Demo(
     DigitsTask(n_train=200, widths=(24, 24, 24), init_scale=2.0, steps=60, batch=100),
     Measures(n_points=40, n_diamonds=10),

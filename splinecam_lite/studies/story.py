@@ -192,7 +192,8 @@ def _complexity(settings: Record, folder: Path) -> list[str | Picture]:
             f"Left: local complexity, mean over {measures['n_points']} training images, as many test "
             "images, and as many random inputs; bands are 99 % confidence intervals of the mean. Right: "
             "the same at training images, by layer. What to see: the paper describes a fall, a rise until "
-            "the training set is fitted, and a second fall, at all three kinds of points.",
+            "the training set is fitted, and a second fall, at all three kinds of points; which of them are "
+            "here.",
             "Local complexity over training",
         )
     ]

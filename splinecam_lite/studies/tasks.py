@@ -54,7 +54,7 @@ class DigitsTask:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     batch: int = 200
-    steps: int = 6000
+    steps: int = 10_000
     seed: int = 0
 
     def network(self) -> nn.Sequential:

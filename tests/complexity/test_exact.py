@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from splinecam_lite.complexity import LocalComplexity, exact_complexity, random_frame, recall
-from splinecam_lite.complexity.frames import NeighbourhoodError, random_frames
-from splinecam_lite.errors import ModelError, NotPiecewiseLinear
+from splinecam_lite.complexity.frames import random_frames
+from splinecam_lite.errors import ModelError, NeighbourhoodError, NotPiecewiseLinear
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition.partition import partition

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from splinecam_lite.complexity import LocalComplexity, NeighbourhoodError, random_frame
+from splinecam_lite.complexity import LocalComplexity, random_frame
 from splinecam_lite.complexity.frames import cross_polytope, random_frames
+from splinecam_lite.errors import NeighbourhoodError
 from tests.complexity.networks import random_network
 
 

@@ -20,9 +20,7 @@ PAGE = 120  # dots per inch
 
 def mlp(*widths: int, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    layers = [
-        layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())
-    ]
+    layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(*layers[:-1]).eval()
 
 

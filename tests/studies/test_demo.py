@@ -61,6 +61,8 @@ def test_numbers_make_sense(folder: Path) -> None:
         for points in record["local_complexity"].values():
             assert points["low"] <= points["mean"] <= points["high"]
             assert np.isclose(points["mean"], sum(points["layer_means"]))
+        assert record["slices"][0]["ratio"] == record["knot_density"]["ratio"]
+        assert [s["labels"] for s in record["slices"]] == [[4, 7, 9], [3, 5, 8], [0, 2, 6]]
         density = record["knot_density"]
         total = sum(part["knot_length"])
         for near, far, area in zip(density["near"], density["far"], density["area_within"], strict=True):
@@ -98,11 +100,19 @@ def test_report_stands_alone(folder: Path) -> None:
         assert word in page
 
 
+@pytest.fixture
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the drawing, which takes most of the time of a quick demo."""
+    monkeypatch.setattr("splinecam_lite.studies.demo._show", lambda *args: None)
+
+
+@pytest.mark.usefixtures("_no_figures")
 def test_same_seed_same_records(folder: Path, tmp_path: Path) -> None:
     run_demo(tmp_path / "again", quick=True, threads=2)
     assert [timeless(r) for r in records_of(tmp_path / "again")] == [timeless(r) for r in records_of(folder)]
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_a_killed_run_goes_on(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     (out / "partitions").mkdir(parents=True)
