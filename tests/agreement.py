@@ -35,7 +35,7 @@ def labelled_borders(part: Partition) -> Iterator[tuple[frozenset[Pattern], set[
 
 def assert_agrees(part: Partition, exact: ExactPartition) -> None:
     """Same regions, areas, borders and output maps; a complex without a flaw."""
-    check_complex(part.complex, part.plane.domain)
+    check_complex(part.complex, part.plane.domain, part.report.moved)
     patterns, truth = patterns_of(part), exact.areas()
     assert len(patterns) == len(truth)
     assert set(patterns) == set(truth)

@@ -37,7 +37,10 @@ AREA_ROUNDING = 2.0**-42
 """Largest relative difference between the sum of the faces' areas and the domain's that rounding explains."""
 
 TURN_ROUNDING = 2.0**-36
-"""Largest turn to the right at a corner, as a part of the domain's diameter."""
+"""Largest turn to the right at a corner that rounding explains, as a part of the domain's diameter."""
+
+PLACE_ROUNDING = 2.0**-48
+"""Largest error of a vertex, as a part of its distance from the origin of the chart: a few mixings."""
 
 
 class Complex(NamedTuple):
@@ -124,7 +127,7 @@ def polygon_area(polygon: np.ndarray) -> float:
     return 0.5 * float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))
 
 
-def check_complex(complex: Complex, domain: np.ndarray) -> None:
+def check_complex(complex: Complex, domain: np.ndarray, moved: float = 0.0) -> None:
     """Raise `ComplexError` unless ``complex`` is a convex subdivision of ``domain``.
 
     Parameters
@@ -132,6 +135,9 @@ def check_complex(complex: Complex, domain: np.ndarray) -> None:
     complex : Complex
     domain : (m, 2) float64
         Convex polygon, counter-clockwise, chart coordinates.
+    moved : float
+        Largest distance over which a vertex was moved, in chart units: snapped onto a knot, or from one side
+        of a seam to the other. Faces may turn to the right by twice as much.
 
     Raises
     ------
@@ -161,11 +167,13 @@ def check_complex(complex: Complex, domain: np.ndarray) -> None:
         f = int(areas.argmin())
         raise ComplexError(f"face {f} has area {areas[f]:.3g}: it is turned over or empty")
     area = polygon_area(domain)
-    if abs(areas.sum() - area) > AREA_ROUNDING * area:
+    place = PLACE_ROUNDING * float(np.abs(domain).max())
+    perimeter = float(np.hypot(*(domain - np.roll(domain, 1, axis=0)).T).sum())
+    if not abs(areas.sum() - area) <= AREA_ROUNDING * area + place * perimeter:
         raise ComplexError(f"the faces' areas sum to {areas.sum():.17g}, the domain's is {area:.17g}")
     diameter = float(np.ptp(domain, axis=0).max())
     turn, f = _worst_turn(xy, complex.face_ptr, complex.face_vertex)
-    if turn < -TURN_ROUNDING * diameter:
+    if turn < -TURN_ROUNDING * diameter - 2.0 * (moved + place):
         raise ComplexError(f"face {f} is not convex: it turns to the right by {-turn:.3g} chart units")
 
 

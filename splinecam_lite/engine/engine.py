@@ -47,6 +47,7 @@ class EngineResult(NamedTuple):
     edge_knot_ptr: np.ndarray  # (E + 1,)
     edge_knots: np.ndarray  # (n,) int64: pattern bits
     snaps: np.ndarray  # (n, 4): pattern bit, u, v, displacement
+    moved: float  # largest distance over which a vertex was moved: snapped, or across a seam; chart units
     attempts: int  # times the domain was cut up
 
 
@@ -113,7 +114,9 @@ def run(
     """
     finished, sewn, attempts = _sewn(plan, tuning or tuning_for(plan), threads, progress)
     complex = sewn.complex
-    check_complex(complex, plan.domain)
+    snaps = np.concatenate([b.snaps for b in finished])
+    moved = max(sewn.apart, float(snaps[:, 3].max(initial=0.0)))
+    check_complex(complex, plan.domain, moved)
     blocks = tuple(
         Block(int(first), len(b.mesh.face_ptr) - 1, b.knots, b.D, b.bits, b.frozen, b.output_columns)
         for first, b in zip(sewn.first_faces[:-1], finished, strict=True)
@@ -125,6 +128,4 @@ def run(
         raise ComplexError(f"no knot lies on edge {e}, between faces {complex.edge_faces[e].tolist()}")
     outputs = np.empty((complex.n_vertices, blocks[0].output_columns.shape[1]))
     outputs[sewn.vertex] = np.concatenate([b.outputs for b in finished])
-    return EngineResult(
-        complex, blocks, outputs, ptr, knots, np.concatenate([b.snaps for b in finished]), attempts
-    )
+    return EngineResult(complex, blocks, outputs, ptr, knots, snaps, moved, attempts)

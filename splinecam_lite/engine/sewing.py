@@ -17,11 +17,12 @@ from splinecam_lite.engine.blocks import Finished
 from splinecam_lite.engine.complex import Complex, edge_faces
 from splinecam_lite.engine.kernels import kernel
 
-PLACE_ROUNDING = 2.0**-20
+PAIRED_ROUNDING = 2.0**-8
 """Largest difference between the two sides' places of one vertex, as a part of its seam.
 
-Both are rounded, and on a seam a thousandth of the domain long the values they come from lose ten
-bits; two different vertices are told apart by their order, so this bound only has to catch a wrong pairing.
+Where a knot is nearly parallel to a seam, its values at the seam's ends may be a few thousand rounding errors
+small, and its place uncertain by a thousandth. Vertices are told apart by their order; this bound catches a
+wrong pairing.
 """
 
 
@@ -36,6 +37,7 @@ class Sewn(NamedTuple):
     first_faces: np.ndarray  # (blocks + 1,)
     vertex: np.ndarray  # (sum of V,) int64: vertex of the complex for each block's vertices in turn
     seam_edges: np.ndarray  # (n,) int64: edges of the complex between two blocks
+    apart: float  # largest distance between copies of one vertex, chart units
 
 
 def _offsets(counts) -> np.ndarray:
@@ -74,7 +76,7 @@ def _pair_seams(seam, place, left) -> tuple[np.ndarray, np.ndarray]:
     if len(one) != len(other) or not np.array_equal(seam[one], seam[other]):
         raise SeamMismatch("the two sides of a seam have different numbers of vertices")
     apart = np.abs(np.sort(place[one], axis=1) - np.sort(place[other], axis=1))
-    if apart.size and apart.max() > PLACE_ROUNDING:
+    if apart.size and apart.max() > PAIRED_ROUNDING:
         raise SeamMismatch(f"the two sides of a seam have vertices {apart.max():.3g} of its length apart")
     return one, other
 
@@ -135,13 +137,14 @@ def sew(blocks: list[Finished], n_sides: int) -> Sewn:
     )
     edge = np.arange(edge_offset[-1])
     edge[np.maximum(one, other)] = np.minimum(one, other)
+    xy = np.concatenate([b.xy for b in blocks])
     kept_vertices, kept_edges = vertex == np.arange(len(vertex)), edge == np.arange(len(edge))
     vertex = (np.cumsum(kept_vertices) - 1)[vertex]
     edge = (np.cumsum(kept_edges) - 1)[edge]
     edge_vertices = vertex[edges[kept_edges]]
     face_vertex, face_edge = vertex[face_vertex], edge[face_edge]
     complex = Complex(
-        xy=np.concatenate([b.xy for b in blocks])[kept_vertices],
+        xy=xy[kept_vertices],
         edge_vertices=edge_vertices,
         edge_faces=edge_faces(edge_vertices, face_ptr, face_vertex, face_edge),
         edge_side=np.where(seam < n_sides, seam, -1)[kept_edges],
@@ -149,4 +152,7 @@ def sew(blocks: list[Finished], n_sides: int) -> Sewn:
         face_vertex=face_vertex,
         face_edge=face_edge,
     )
-    return Sewn(complex, face_offset, vertex, np.sort(edge[one]))
+    copies = np.unique(np.concatenate((*low, *high)))
+    shift = xy[copies] - complex.xy[vertex[copies]]
+    apart = float(np.hypot(*shift.T).max(initial=0.0))
+    return Sewn(complex, face_offset, vertex, np.sort(edge[one]), apart)

@@ -198,7 +198,9 @@ class DecisionBoundary:
 
 def decision_boundary(partition: "Partition") -> DecisionBoundary:
     """Return the decision boundary of a partition, by its own rule; see `decide`."""
-    return decide(partition.complex, partition.outputs, partition.decide, partition.plane.domain)
+    return decide(
+        partition.complex, partition.outputs, partition.decide, partition.plane.domain, partition.report.moved
+    )
 
 
 def _distances(points: Floats, start: Floats, end: Floats) -> Floats:
@@ -222,7 +224,9 @@ def one_region(domain: Floats) -> Complex:
     return Complex(domain, edges, sides, corners, np.array([0, len(domain)]), corners, corners)
 
 
-def decide(complex: Complex, outputs: Floats, rule: str, domain: Floats) -> DecisionBoundary:
+def decide(
+    complex: Complex, outputs: Floats, rule: str, domain: Floats, moved: float = 0.0
+) -> DecisionBoundary:
     """Find the decision boundary on a finished partition.
 
     Parameters
@@ -235,6 +239,8 @@ def decide(complex: Complex, outputs: Floats, rule: str, domain: Floats) -> Deci
         where it is positive, -1 elsewhere.
     domain : (m, 2) float64
         Convex polygon, counter-clockwise.
+    moved : float
+        Largest distance over which a vertex of the complex was moved; see `check_complex`.
 
     Raises
     ------
@@ -270,7 +276,7 @@ def decide(complex: Complex, outputs: Floats, rule: str, domain: Floats) -> Deci
     else:
         raise ValueError(f"the rule is {rule!r}; it must be 'argmax', 'argmin' or 'zero'")
     winners = largest_values(complex, values)
-    check_complex(winners.complex, domain)
+    check_complex(winners.complex, domain, max(moved, float(winners.snaps[:, 3].max(initial=0.0))))
     return _boundary(winners, labels)
 
 

@@ -26,7 +26,7 @@ FORMAT = "splinecam_lite partition"
 SCHEMA = 1
 """Version of the layout of the file; another one is refused."""
 
-COUNTS = ("n_merged_edges", "output_residual", "n_checked", "area_residual", "euler", "n_blocks")
+COUNTS = ("n_merged_edges", "output_residual", "n_checked", "area_residual", "moved", "euler", "n_blocks")
 RUN = ("attempts", "threads", "seconds")
 """The fields of `Report` that are plain numbers."""
 

@@ -66,6 +66,9 @@ class Report:
         of what the last layer adds up.
     area_residual : float
         Relative difference between the sum of the regions' areas and the area of the domain.
+    moved : float
+        Largest distance over which a vertex was moved, in input units: snapped, or to where the other side of
+        a seam has it.
     euler : int
         V - E + F without the outer face: 1.
     n_blocks, attempts : int
@@ -80,6 +83,7 @@ class Report:
     output_residual: float
     n_checked: int
     area_residual: float
+    moved: float
     euler: int
     n_blocks: int
     attempts: int
@@ -130,6 +134,7 @@ def make_report(
         output_residual=residual,
         n_checked=n_checked,
         area_residual=abs(float(areas(complex).sum()) - domain) / domain,
+        moved=result.moved,
         euler=complex.n_vertices - complex.n_edges + complex.n_faces,
         n_blocks=len(result.blocks),
         attempts=result.attempts,

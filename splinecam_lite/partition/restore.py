@@ -91,7 +91,7 @@ def _partition_of(header: dict[str, Any], arrays: Arrays) -> "Partition":
     n_outputs = prod(header["output_shape"])
     _check_shapes(complex, arrays, n_outputs)
     _check_indices(complex, arrays)
-    check_complex(complex, plane.domain)
+    check_complex(complex, plane.domain, float(header["report"]["moved"]))
     layers = tuple(Layer(*layer) for layer in header["layers"])
     snaps = Snaps(*(arrays[f"snap_{name}"] for name in Snaps._fields))
     return Partition(

@@ -342,7 +342,7 @@ class Partition:
     def _decision_boundary(self) -> "DecisionBoundary":
         from splinecam_lite.partition.boundary import decide
 
-        return decide(self.complex, self.outputs, self.decide, self.plane.domain)
+        return decide(self.complex, self.outputs, self.decide, self.plane.domain, self.report.moved)
 
     def decision_boundary(self, classes: tuple[int, int] | None = None) -> "DecisionBoundary":
         """Return where the decision changes, on the whole slice or between two classes.

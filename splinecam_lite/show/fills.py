@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
@@ -15,7 +15,8 @@ from splinecam_lite.show.colours import INK, N_PATTERN_COLOURS, class_colours, p
 ColorBy = Literal["class", "area", "norm", "pattern", "none"]
 COLOR_BY = ("class", "area", "norm", "pattern", "none")
 
-N_SHADES = 256
+SHADES = ListedColormap(plt.get_cmap("viridis")(np.linspace(0.15, 1.0, 256)))
+"""Viridis without its darkest part, on which the edges of regions would not be seen."""
 
 EXTREME = 0.01
 """Part of the slice's area beyond each end of a colour scale; else slivers would take up most of it."""
@@ -88,15 +89,14 @@ def _by_value(
         raise ValueError(f"the limits are {limits}; give (low, high){', both above 0' if log else ''}")
     if low == high:  # one value: the middle of a scale of some width
         low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)
-    colormap = plt.get_cmap("viridis", N_SHADES)
     norm = (LogNorm if log else Normalize)(low, high, clip=True)
-    shade = np.minimum(np.asarray(norm(np.where(usable, values, low))) * N_SHADES, N_SHADES - 1)
+    shade = np.minimum(np.asarray(norm(np.where(usable, values, low))) * SHADES.N, SHADES.N - 1)
     beyond = bool((values[usable] < low).any()), bool((values[usable] > high).any())
     return Fill(
-        np.where(usable, shade, N_SHADES).astype(np.int64),
-        np.vstack((colormap(np.arange(N_SHADES))[:, :3], NO_SHADE)),
+        np.where(usable, shade, SHADES.N).astype(np.int64),
+        np.vstack((SHADES(np.arange(SHADES.N))[:, :3], NO_SHADE)),
         () if usable.all() else (Patch(facecolor=NO_SHADE, edgecolor=INK, label="0" if log else "no value"),),
-        ScalarMappable(norm, colormap),
+        ScalarMappable(norm, SHADES),
         label,
         {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond],
     )
