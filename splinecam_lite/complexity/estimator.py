@@ -5,15 +5,11 @@ the neighbourhood of a point are pushed through the network; a neuron *crosses* 
 not on one side of 0 at all of them, 0 itself counting as positive:
 
     min z < 0 <= max z      over the vertices
-
-Up to the first nonlinearity the network is affine, and a value at ``x ± r v`` is ``A(x) ± r A_0(v)``
-(``A_0``: ``A`` without bias). It is kept in these two parts, a `Spread`, so that the first and widest layers
-see ``points + P`` inputs and not ``points * 2P``.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -22,8 +18,9 @@ from torch import Tensor, nn
 from splinecam_lite.complexity.current import CurrentProgram
 from splinecam_lite.complexity.frames import as_points, check_frame, check_radius, random_frame, random_frames
 from splinecam_lite.complexity.result import ComplexityResult
+from splinecam_lite.complexity.vertices import Spread, vertex_ranges
 from splinecam_lite.errors import ModelError
-from splinecam_lite.network.program import AffineOp, Op, Program
+from splinecam_lite.network.program import AffineOp, Program
 
 CPU_BATCH_BYTES = 2**24
 """Memory for the live values of one batch: a few times the cache. Smaller batches make matrix products slow,
@@ -31,52 +28,6 @@ larger ones fetch every value from memory again."""
 
 ACCELERATOR_BATCH_BYTES = 2**30
 """The same on any other device, where only large batches are fast."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A value at the vertices of a batch of neighbourhoods, while it is affine in the input.
-
-    Attributes
-    ----------
-    centre : (batch, *shape)
-    offset : (P, *shape), or (batch, P, *shape) with one frame for each point
-        The value at vertex ``x ± r v_p`` is ``centre ± offset[p]``.
-    """
-
-    centre: Tensor
-    offset: Tensor
-
-    @property
-    def _axis(self) -> int:
-        return self.offset.ndim - self.centre.ndim
-
-    def apply(self, op: AffineOp, others: "list[Spread]") -> "Spread":
-        """Apply an affine op to this and its further inputs."""
-        parts = [self, *others]
-        centre = op.run(*(s.centre for s in parts))
-        if self._axis == 0:
-            return Spread(centre, op.linear(*(s.offset for s in parts)))
-        rows = op.linear(*(s.offset.flatten(0, 1) for s in parts))
-        return Spread(centre, rows.unflatten(0, self.offset.shape[:2]))
-
-    def values(self) -> Tensor:
-        """The value at every vertex, (batch * 2P, *shape)."""
-        directions = self.offset.shape[self._axis]
-        shape = self.centre.shape
-        values = self.centre.new_empty(shape[0], 2 * directions, *shape[1:])
-        centre = self.centre.unsqueeze(1)
-        torch.add(centre, self.offset, out=values[:, :directions])
-        torch.sub(centre, self.offset, out=values[:, directions:])
-        return values.flatten(0, 1)
-
-    def range(self) -> tuple[Tensor, Tensor]:
-        """Least and largest value over the vertices of each neighbourhood, (batch, *shape)."""
-        reach = self.offset.abs().amax(dim=self._axis)
-        return self.centre - reach, self.centre + reach
-
-
-Value = Spread | Tensor
 
 
 class LocalComplexity:
@@ -141,10 +92,12 @@ class LocalComplexity:
             raise TypeError(f"the dtype is {dtype}; give torch.float64 or torch.float32")
         if frame is not None and frame_per_point:
             raise TypeError("a frame and frame_per_point were both given; give one")
+        if not _is_int(directions):
+            raise TypeError(f"directions is {directions!r}; give how many, an int")
         self.radius, self.seed, self.dtype = check_radius(radius), seed, dtype
         self.frame_per_point = frame_per_point
         self._frame = None if frame is None else torch.as_tensor(frame).detach().cpu().double()
-        self.directions = directions if self._frame is None else len(self._frame)
+        self.directions = int(directions) if self._frame is None else len(self._frame)
         self._network = CurrentProgram(model)
 
     def __call__(self, points: object, *, batch_size: int | None = None) -> ComplexityResult:
@@ -154,13 +107,14 @@ class LocalComplexity:
         ----------
         points : (points, *input_shape) array or tensor
         batch_size : int, optional
-            Points at once; the counts do not depend on it. Default: by the memory that they take.
+            Points at once, at least 1; the counts do not depend on it, but for preactivations within
+            rounding of 0. Default: by the memory that they take.
 
         Returns
         -------
         ComplexityResult
         """
-        x = as_points(points)
+        x, batch_size = as_points(points), check_batch_size(batch_size)
         shape = tuple(x.shape[1:])
         program = self._network.program(shape).to(self.dtype, self._network.device)
         if shape != program.input_shape:
@@ -207,6 +161,34 @@ def _chunks(n: int, size: int) -> Iterator[range]:
         yield range(start, min(start + size, n))
 
 
+def _is_int(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_batch_size(batch_size: int | None) -> int | None:
+    """Return the batch size as it is: None, or an int of at least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> check_batch_size(-1)
+    Traceback (most recent call last):
+        ...
+    ValueError: batch_size is -1; give at least 1, or None to leave it to the memory
+    """
+    if batch_size is None:
+        return None
+    if not _is_int(batch_size):
+        raise TypeError(f"batch_size is {batch_size!r}; give an int, or None to leave it to the memory")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; give at least 1, or None to leave it to the memory")
+    return int(batch_size)
+
+
 def default_batch(program: Program, vertices: int) -> int:
     """Return how many neighbourhoods of that many vertices are taken through a program at once."""
     on_cpu = program.device.type == "cpu"
@@ -248,41 +230,8 @@ def count_crossings(program: Program, inputs: Spread) -> Tensor:
     ModelError
         If a preactivation is NaN or infinite.
     """
-    batch = len(inputs.centre)
-    layer_of = {id(op): layer for layer, op in enumerate(program.preactivation_ops)}
-    counts = torch.zeros(batch, len(layer_of), dtype=torch.int64, device=program.device)
-    live: dict[int, Value] = {0: inputs}
+    counts = torch.zeros(len(inputs.centre), len(program.n_neurons), dtype=torch.int64, device=program.device)
     with torch.autocast(program.device.type, enabled=False):
-        for i, op in enumerate(program.ops):
-            if id(op) in layer_of:
-                layer = layer_of[id(op)]
-                low, high = _range(live[op.inputs[0]], batch)
-                if low.numel() and not bool(low.amin().isfinite() & high.amax().isfinite()):
-                    raise ModelError(
-                        f"the preactivations of {op.where} are not finite; look for weights that diverged"
-                    )
-                counts[:, layer] = ((low < 0) & (high >= 0)).flatten(1).sum(dim=1)
-                if layer == len(layer_of) - 1:
-                    break
-            live[op.output] = _applied(op, [live[v] for v in op.inputs])
-            for v in {*op.inputs, op.output}:
-                if program.last_use(v) <= i:
-                    del live[v]
+        for layer, found in enumerate(vertex_ranges(program, inputs)):
+            counts[:, layer] = found.crosses().flatten(1).sum(dim=1)
     return counts
-
-
-def _applied(op: Op, inputs: list[Value]) -> Value:
-    """Apply one op; what it writes stays spread if it is affine and all that it reads is spread."""
-    spread = [v for v in inputs if isinstance(v, Spread)]
-    if isinstance(op, AffineOp) and len(spread) == len(inputs):
-        return spread[0].apply(op, spread[1:])
-    return op.run(*(v.values() if isinstance(v, Spread) else v for v in inputs))
-
-
-def _range(value: Value, batch: int) -> tuple[Tensor, Tensor]:
-    """Least and largest value over the vertices of each neighbourhood, (batch, *shape)."""
-    if isinstance(value, Spread):
-        return value.range()
-    # Two passes: torch's aminmax over this axis is three times slower than amin and amax together.
-    vertices = value.unflatten(0, (batch, -1))
-    return vertices.amin(dim=1), vertices.amax(dim=1)

@@ -7,9 +7,13 @@ the closed diamond ``z`` is least and largest at vertices of the partition, and 
     min z < 0 <= max z
 
 as in the estimate, whose 2P = 4 vertices are the diamond's corners: the estimate is a lower bound, and
-reaches it on the first layer, which is affine on the whole diamond. At a vertex on its own knot a neuron has
-``z = 0`` but for rounding, so ``|z|`` up to the engine's snap (``2^-40`` of the scale of the neuron) is 0
-here, too. Where that decides, the neuron is counted as *touching*.
+reaches it on the first layer, which is affine on the whole diamond (as is every layer with no activation
+before it).
+
+Rounding does not break the bound. 0 counts as positive on both sides. At a vertex on its own knot a neuron
+has ``z = 0`` but for rounding, so ``|z|`` up to the engine's snap (``2^-40`` of the scale of the neuron) is 0
+here. The estimate knows no scales and takes signs as they come out. So what it finds at the corners, with
+the very arithmetic of `complexity.vertices`, counts here, too; and on the first layer nothing else does.
 """
 
 from dataclasses import dataclass
@@ -20,12 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from splinecam_lite.complexity.current import CurrentProgram
-from splinecam_lite.complexity.diamonds import DiamondPlans, corner_ranges
-from splinecam_lite.complexity.estimator import default_batch
+from splinecam_lite.complexity.diamonds import DiamondPlans, Ranges, corner_ranges
+from splinecam_lite.complexity.estimator import check_batch_size, default_batch
 from splinecam_lite.complexity.frames import as_points, check_frame, check_radius
 from splinecam_lite.complexity.result import ComplexityResult
 from splinecam_lite.engine.engine import EngineResult, run
-from splinecam_lite.engine.predicate import SNAP
+from splinecam_lite.engine.predicate import knot_tolerance
 from splinecam_lite.errors import ModelError, NeighbourhoodError
 from splinecam_lite.network.program import Program
 from splinecam_lite.partition.layers import Layer, decode, layers_of
@@ -40,9 +44,6 @@ class ExactComplexity(ComplexityResult):
 
     Attributes
     ----------
-    touching : (points, layers) int64
-        Neurons whose least or largest preactivation is 0 within rounding: their zero set touches the diamond,
-        or misses it by rounding. An estimate may count these otherwise.
     n_regions : (points,) int64
         Activation regions.
     knot_length : (points,) float64
@@ -53,7 +54,6 @@ class ExactComplexity(ComplexityResult):
         Decisions of the engine that rest on a value within rounding of 0.
     """
 
-    touching: Counts
     n_regions: Counts
     knot_length: Array
     layer_knot_length: Array
@@ -85,7 +85,8 @@ def exact_complexity(
     radius : float
         Half the diagonal of the diamonds, in input units.
     batch_size : int, optional
-        Points whose corners are evaluated at once; the result does not depend on it.
+        Points whose corners are evaluated at once, at least 1. By default as many as `LocalComplexity` takes;
+        the counts do not depend on it, but for preactivations within rounding of 0.
 
     Returns
     -------
@@ -111,26 +112,29 @@ def exact_complexity(
     >>> exact.per_layer.tolist(), exact.n_regions.tolist()
     ([[2, 1]], [4])
     """
-    x, radius = as_points(points).cpu().double(), check_radius(radius)
+    batch_size, radius = check_batch_size(batch_size), check_radius(radius)
+    x = as_points(points).cpu().double()
     program = CurrentProgram(model).program(tuple(x.shape[1:])).to(torch.float64)
     if tuple(x.shape[1:]) != program.input_shape:
         raise ModelError(
             f"the points have shape {tuple(x.shape)}; "
             f"this network takes (points, {str(program.input_shape)[1:]}"
         )
-    frames = _pairs(frame, x)
-    plans = DiamondPlans(program, x[0], frames[0], radius)
+    frames = _checked(frame, x)
+    shared = frames.ndim == x.ndim
+    plans = DiamondPlans(program, x[0], frames if shared else frames[0], radius)
     found = _Found.nothing(len(x), len(program.n_neurons))
-    step = batch_size or default_batch(program, 10)  # five values and magnitudes for each point
+    # The batches of the estimate for these four vertices: matrix products of other sizes round otherwise.
+    step = batch_size or default_batch(program, 4)
     for start in range(0, len(x), step):
-        _count(program, plans, x[start : start + step], frames[start : start + step], radius, found, start)
+        some = slice(start, start + step)
+        _count(program, plans, x[some], frames if shared else frames[some], radius, found, start)
     return ExactComplexity(
         found.crossings,
         np.array(program.n_neurons, dtype=np.int64),
         program.layer_names,
         radius,
         2,
-        found.touching,
         found.n_regions,
         found.knot_length,
         found.layer_knot_length,
@@ -138,8 +142,8 @@ def exact_complexity(
     )
 
 
-def _pairs(frame: object, x: Tensor) -> Tensor:
-    """Check the frame, and return one for each point, (points, 2, *input_shape)."""
+def _checked(frame: object, x: Tensor) -> Tensor:
+    """Return the frame, (2, *input_shape) or (points, 2, *input_shape), if it is one."""
     frames = torch.as_tensor(frame).detach().cpu().double()
     shape = tuple(x.shape[1:])
     check_frame(frames, shape)
@@ -149,7 +153,7 @@ def _pairs(frame: object, x: Tensor) -> Tensor:
             f"the frame has shape {tuple(frames.shape)}; "
             f"diamonds need two directions, {expected[1:]}, or {expected}"
         )
-    return frames.expand(expected)
+    return frames
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,6 @@ class _Found:
     """Arrays that are filled point by point; see `ExactComplexity`."""
 
     crossings: Counts
-    touching: Counts
     n_regions: Counts
     knot_length: Array
     layer_knot_length: Array
@@ -167,7 +170,6 @@ class _Found:
     def nothing(points: int, layers: int) -> "_Found":
         """Diamonds of one region each."""
         return _Found(
-            np.zeros((points, layers), np.int64),
             np.zeros((points, layers), np.int64),
             np.ones(points, np.int64),
             np.zeros(points),
@@ -181,25 +183,29 @@ def _count(
 ) -> None:
     """Fill in what is found in the diamonds around ``x``, points ``start`` and on."""
     ranges, rows = corner_ranges(program, x, frames, radius), default_batch(program, 1)
+    frames = frames.expand(len(x), 2, *x.shape[1:])
     for i in np.flatnonzero(plans.cut(ranges)):
-        plan = plans.plan(x[i], frames[i], [scale[i] for scale in ranges.scale])
+        plan = plans.plan(x[i], frames[i], [at.scale[i] for at in ranges])
         result = run(plan)
-        for layer, (low, high) in enumerate(
-            _vertex_ranges(program, x[i], frames[i], result.complex.xy, rows)
-        ):
-            ranges.low[layer][i], ranges.high[layer][i] = low, high
+        inside = _vertex_ranges(program, x[i], frames[i], result.complex.xy, rows)
+        for at, (low, high) in zip(ranges, inside, strict=True):
+            at.low[i], at.high[i] = low, high
         found.n_regions[start + i] = result.complex.n_faces
         found.n_snaps[start + i] = len(result.snaps)
         found.knot_length[start + i], found.layer_knot_length[start + i] = _knot_lengths(
             layers_of(program, plan), result
         )
-    for layer, (low, high, scale) in enumerate(zip(*ranges, strict=True)):
-        slack = SNAP * scale
-        here = slice(start, start + len(x))
-        found.crossings[here, layer] = ((low < -slack) & (high >= -slack)).sum(axis=1)
-        # Without slack the value is a certain 0: a dead neuron.
-        near = ((np.abs(low) <= slack) | (np.abs(high) <= slack)) & (slack > 0)
-        found.touching[here, layer] = near.sum(axis=1)
+    for layer, at in enumerate(ranges):
+        found.crossings[start : start + len(x), layer] = _crosses(at).sum(axis=1)
+
+
+def _crosses(at: Ranges) -> NDArray[np.bool_]:
+    """Tell which neurons change sign in the diamonds, from their ranges there; (points, n_neurons)."""
+    if at.affine:
+        return at.crosses
+    # `engine.predicate.sign`, for all points at once: -1 occurs, and 0 or +1 does
+    tolerance = knot_tolerance(at.scale, 0.0)
+    return at.crosses | ((at.low < -tolerance) & (at.high >= -tolerance))
 
 
 @torch.inference_mode()

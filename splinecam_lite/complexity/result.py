@@ -102,8 +102,8 @@ def mean_interval(values: NDArray[np.int64] | NDArray[np.float64]) -> Mean:
 def recall(estimate: ComplexityResult, exact: ComplexityResult) -> NDArray[np.float64]:
     """Return for each layer the share of the exact crossings that the estimate found, over all points.
 
-    Both must have been taken with the same points, frame and radius. In float64 it is at most 1, and 1 on the
-    first layer, but for neurons that only touch the border of a neighbourhood within rounding.
+    Both must have been taken with the same points, frame and radius. With the estimate in float64 on the CPU,
+    in the same batches, it is at most 1, and 1 on the first layer.
 
     Returns
     -------

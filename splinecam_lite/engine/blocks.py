@@ -23,8 +23,10 @@ from splinecam_lite.engine.complex import edge_faces, signed_areas
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.plan import Plan, Tuning
 from splinecam_lite.engine.propagate import Block, advance, set_bits, whole_domain
+from splinecam_lite.engine.snaps import NONE
 from splinecam_lite.engine.subdivide import Mesh
 from splinecam_lite.engine.values import common_bits, fold_rows, folding, select, select_bits
+from splinecam_lite.errors import ModelError
 
 
 class Piece(NamedTuple):
@@ -158,6 +160,10 @@ def _finish(block: Block, plan: Plan) -> Finished:
     columns = block.columns[plan.output]
     output_columns = np.zeros((3 + len(block.knots), int(np.prod(columns.shape[1:]))))
     output_columns[: len(columns)] = columns.reshape(len(columns), -1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = block.C @ output_columns
+    if not np.isfinite(outputs).all():
+        raise ModelError("the outputs are too large for float64; scale the weights down")
     return Finished(
         path=block.path,
         mesh=block.mesh,
@@ -169,8 +175,8 @@ def _finish(block: Block, plan: Plan) -> Finished:
         bits=block.bits,
         frozen=block.frozen,
         output_columns=output_columns,
-        outputs=block.C @ output_columns,
-        snaps=np.concatenate([np.empty((0, 4)), *block.snaps]),
+        outputs=outputs,
+        snaps=np.concatenate([NONE, *block.snaps]),
     )
 
 

@@ -105,8 +105,9 @@ def cut_edges(edge_vertices, positive, negative, Z, tolerance):
             j = i + 1
             while j < n_crossings and _meet(Z, tolerance, u, w, knots[i], places[i], knots[j], places[j]):
                 cluster |= bit(knots[j])
-                merged[m, 0], merged[m, 1], moved[m] = n_old + n, knots[j], places[j] - places[i]
-                m += 1
+                if places[j] != places[i]:  # a repeated knot moves nothing
+                    merged[m, 0], merged[m, 1], moved[m] = n_old + n, knots[j], places[j] - places[i]
+                    m += 1
                 j += 1
             parents[n, 0], parents[n, 1], place[n] = u, w, places[i]
             plus[n], minus[n] = rest_plus | (here_plus & ~cluster), rest_minus | (here_minus & ~cluster)

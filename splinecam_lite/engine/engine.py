@@ -6,6 +6,7 @@ What is wrong is never returned: a complex that breaks an invariant, or an inner
 is an error.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -67,7 +68,7 @@ def _sewn(
     plan: Plan, tuning: Tuning, threads: int, progress: Callable[[float], None] | None
 ) -> tuple[list[Finished], Sewn, int]:
     """Run and sew, cutting the domain into other pieces where two sides of a seam disagree."""
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in itertools.count(1):
         finished = run_blocks(plan, tuning, threads, progress)
         try:
             return finished, sew(finished, len(plan.domain)), attempt
@@ -77,10 +78,9 @@ def _sewn(
                     f"{mismatch}, however the domain was cut up; move the slice a little"
                 ) from mismatch
         tuning = tuning._replace(
-            block_vertices=tuning.block_vertices * 3 // 2 + 1,
-            piece_vertices=tuning.piece_vertices * 4 // 3 + 1,
+            block_vertices=tuning.block_vertices * 4 // 3 + 1,
+            piece_vertices=tuning.piece_vertices * 6 // 5 + 1,
         )
-    raise AssertionError
 
 
 def run(

@@ -62,4 +62,5 @@ def kernel(function):
 
 def is_compiled() -> bool:
     """Tell whether an earlier process has left compiled kernels of this very version."""
-    return CACHE_DIRECTORY is not None and any(CACHE_DIRECTORY.rglob("*.nbi"))
+    # The largest kernel, which is compiled last: the others alone are what an interrupted first use leaves.
+    return CACHE_DIRECTORY is not None and any(CACHE_DIRECTORY.rglob("*_cut_faces*.nbi"))

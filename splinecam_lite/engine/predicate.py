@@ -28,6 +28,12 @@ SNAP = 2.0**-40
 WORD = 64
 """Knots whose signs fit in one word: the largest group that is cut at once."""
 
+
+def knot_tolerance(scale, breakpoint):
+    """Return the largest ``|z - breakpoint|`` that is taken as 0, from the scale ``S_k`` of ``z``."""
+    return SNAP * np.maximum(scale, np.abs(breakpoint))
+
+
 _ONE = np.uint64(1)
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
 _POSITION = np.empty(64, np.int64)

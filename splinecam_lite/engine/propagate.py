@@ -1,11 +1,12 @@
 """Take one block through the steps of a plan, until it is finished or too large.
 
 affine step    columns <- its linear part on all columns; the bias goes to the constant column
-knot step      screen  -> knots that change sign in the block
-               in groups of 64:  Z = C @ columns[:, group],  subdivide,  C <- [M C | max(Z, 0)],  D <- [D;
-               group] columns <- slope of each neuron's piece * columns (+ intercept), and for each knot of
-               the block a
-                          row with its slope jump
+knot step      screen -> knots that divide the faces of the block
+               in groups of 64:  Z = C @ columns[:, group]
+                                 mesh, M <- subdivide(mesh, Z)
+                                 C <- [M C | max(Z, 0)],  D <- [D; group]
+               columns <- slope of each neuron's piece * columns (+ intercept), and a row for each knot
+                          of the block, with its slope jump
 """
 
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ import numpy as np
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan, Tuning
 from splinecam_lite.engine.predicate import sign_words
+from splinecam_lite.engine.snaps import at_crossings, at_vertices
 from splinecam_lite.engine.subdivide import BAD_SIGNS, OK, Mesh, mix, subdivide
 from splinecam_lite.engine.values import append_bits, divided, undecided
-from splinecam_lite.errors import PredicateError
+from splinecam_lite.errors import ModelError, PredicateError
 
 CONSTANT = 2
 """The coordinate that is 1."""
@@ -159,7 +161,7 @@ def _screen(block: Block, step: KnotStep) -> None:
         try:
             block.pending, right = undecided(block.C, z, step.breakpoints, step.tolerance, step.jumps != 0.0)
         except OverflowError as overflow:
-            raise PredicateError(
+            raise ModelError(
                 f"layer {step.layer}, {overflow}: too large for float64; scale the weights down"
             ) from overflow
         words = np.packbits(right, bitorder="little")
@@ -168,8 +170,12 @@ def _screen(block: Block, step: KnotStep) -> None:
         start = step.first_bit // 64
         block.frozen[start : start + len(padded) // 8] = padded.view(np.uint64)
     if len(block.pending):
-        divides, on = divided(block.C, block.mesh, z, step.breakpoints, step.tolerance, block.pending)
-        set_bits(block.frozen, step.first_bit + block.pending[on])
+        bits = step.first_bit + block.pending
+        divides, on, snaps = divided(
+            block.C, block.mesh, z, step.breakpoints, step.tolerance, block.pending, bits
+        )
+        block.snaps.append(snaps)
+        set_bits(block.frozen, bits[on])
         block.pending = block.pending[divides]
 
 
@@ -190,8 +196,8 @@ def _cut_group(block: Block, step: KnotStep, group: int) -> None:
     cut = subdivide(block.mesh, Z, tolerance, positive, negative)
     if cut.status != OK:
         raise PredicateError(_explain(cut.status, cut.culprit, step, knots))
-    if len(snapped):
-        _record_snaps(block, step, knots, Z, snapped, residue)
+    bits = step.first_bit + knots
+    block.snaps.append(at_vertices(block.mesh, block.C, Z, snapped, residue, bits))
     K, n = len(block.knots), len(knots)
     n_old = block.n_vertices
     block.C = mix(block.C, cut.parents, cut.place, cut.Z)
@@ -199,7 +205,7 @@ def _cut_group(block: Block, step: KnotStep, group: int) -> None:
     D[:K, : 3 + K] = block.D
     D[K:, : rows.shape[1]] = rows
     block.D = D
-    block.knots = np.concatenate((block.knots, step.first_bit + knots))
+    block.knots = np.concatenate((block.knots, bits))
     block.bits = append_bits(block.bits, K, cut.face_parent, cut.face_signs, n)
     block.seam, block.seam_place = _on_seams(
         block.seam,
@@ -211,8 +217,7 @@ def _cut_group(block: Block, step: KnotStep, group: int) -> None:
         n_old,
     )
     block.mesh = cut.mesh
-    if len(cut.snapped) or len(cut.merged):
-        _record_merges(block, step, knots, cut)
+    block.snaps.append(at_crossings(cut, block.C, bits))
 
 
 @kernel
@@ -273,56 +278,3 @@ def _explain(status: int, culprit: np.ndarray, step: KnotStep, knots: np.ndarray
         f"{where}: the order of the crossings along a knot contradicts the order round the face's border; "
         "ask for a smaller domain, or move the slice a little"
     )
-
-
-@kernel
-def displacements(face_ptr, face_vertex, xy, Z, snapped, residue):
-    """Return ``|z| / |grad z|`` of every snapped value, the largest over the faces of its vertex."""
-    out = np.zeros(len(snapped))
-    for f in range(len(face_ptr) - 1):
-        start, stop = face_ptr[f], face_ptr[f + 1]
-        for i in range(start, stop):
-            v = face_vertex[i]
-            low = np.searchsorted(snapped[:, 0], v)
-            while low < len(snapped) and snapped[low, 0] == v:
-                k = snapped[low, 1]
-                best, gx, gy = 0.0, 0.0, 0.0
-                for j in range(start + 1, stop - 1):
-                    a, b, c = face_vertex[start], face_vertex[j], face_vertex[j + 1]
-                    px, py, qx, qy = (
-                        xy[b, 0] - xy[a, 0],
-                        xy[b, 1] - xy[a, 1],
-                        xy[c, 0] - xy[a, 0],
-                        xy[c, 1] - xy[a, 1],
-                    )
-                    det = px * qy - py * qx
-                    if det > best:
-                        best, p, q = det, Z[b, k] - Z[a, k], Z[c, k] - Z[a, k]
-                        gx, gy = (p * qy - q * py) / det, (q * px - p * qx) / det
-                if best > 0.0 and np.hypot(gx, gy) > 0.0:
-                    out[low] = max(out[low], residue[low] / np.hypot(gx, gy))
-                low += 1
-    return out
-
-
-def _record_snaps(block, step, knots, Z, snapped, residue) -> None:
-    """Record old vertices that were taken to lie on knots of the group."""
-    shift = displacements(block.mesh.face_ptr, block.mesh.face_vertex, block.C, Z, snapped, residue)
-    bits = step.first_bit + knots[snapped[:, 1]]
-    block.snaps.append(np.column_stack((bits, block.C[snapped[:, 0], :2], shift)))
-
-
-def _record_merges(block, step, knots, cut) -> None:
-    """Record crossings, of an edge or inside a face, that were taken to lie on a further knot."""
-    if len(cut.merged):
-        at = block.C[cut.merged[:, 0], :2]
-        ends = block.C[cut.parents[cut.merged[:, 0] - (block.n_vertices - len(cut.parents))], :2]
-        shift = cut.moved * np.hypot(*(ends[:, 1] - ends[:, 0]).T)
-        block.snaps.append(np.column_stack((step.first_bit + knots[cut.merged[:, 1]], at, shift)))
-    if len(cut.snapped):
-        order = np.argsort(cut.snapped[:, 0], kind="stable")
-        snapped, residue = cut.snapped[order], cut.residue[order]
-        mesh = block.mesh
-        shift = displacements(mesh.face_ptr, mesh.face_vertex, block.C, cut.Z, snapped, residue)
-        bits = step.first_bit + knots[snapped[:, 1]]
-        block.snaps.append(np.column_stack((bits, block.C[snapped[:, 0], :2], shift)))

@@ -36,7 +36,6 @@ class Sewn(NamedTuple):
     complex: Complex
     first_faces: np.ndarray  # (blocks + 1,)
     vertex: np.ndarray  # (sum of V,) int64: vertex of the complex for each block's vertices in turn
-    seam_edges: np.ndarray  # (n,) int64: edges of the complex between two blocks
     apart: float  # largest distance between copies of one vertex, chart units
 
 
@@ -155,4 +154,4 @@ def sew(blocks: list[Finished], n_sides: int) -> Sewn:
     copies = np.unique(np.concatenate((*low, *high)))
     shift = xy[copies] - complex.xy[vertex[copies]]
     apart = float(np.hypot(*shift.T).max(initial=0.0))
-    return Sewn(complex, face_offset, vertex, np.sort(edge[one]), apart)
+    return Sewn(complex, face_offset, vertex, apart)

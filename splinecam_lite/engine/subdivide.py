@@ -20,27 +20,27 @@ from splinecam_lite.engine.chords import (
     BAD_SIGNS,
     BAD_WALK,
     OK,
-    Border,
-    Chords,
-    Local,
-    Vertices,
     chord_ends,
     gather_chords,
     insert_chord,
     start_face,
 )
 from splinecam_lite.engine.crossings import cut_edges
+from splinecam_lite.engine.faces import (
+    EDGES,
+    Mesh,
+    copy_face,
+    cut_once,
+    refine_border,
+    room_for,
+    scratch_for,
+    split_edges,
+    write_arrangement,
+)
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.predicate import count_bits, lowest, without_lowest
 
-
-class Mesh(NamedTuple):
-    """The complex of one block: what cannot be derived. Faces are counter-clockwise and convex."""
-
-    edge_vertices: np.ndarray  # (E, 2) int32
-    face_ptr: np.ndarray  # (F + 1,) int32
-    face_vertex: np.ndarray  # (n,) int32
-    face_edge: np.ndarray  # (n,) int32: joins face_vertex[i] to the next vertex of its cycle
+__all__ = ["BAD_SIGNS", "OK", "Cut", "Mesh", "mix", "subdivide"]
 
 
 class Cut(NamedTuple):
@@ -61,138 +61,6 @@ class Cut(NamedTuple):
     culprit: np.ndarray  # (2,) int64: old face, knot (-1: not one knot's fault)
 
 
-class _Faces(NamedTuple):
-    """Faces of the new mesh as they are written."""
-
-    ptr: np.ndarray
-    vertex: np.ndarray
-    edge: np.ndarray
-    parent: np.ndarray
-    signs: np.ndarray
-
-
-class _Written(NamedTuple):
-    """The new mesh as it is written."""
-
-    faces: _Faces
-    edges: np.ndarray  # (capacity, 2)
-    edge_parent: np.ndarray  # (capacity,)
-    vertices: Vertices
-    count: np.ndarray  # (2,): FACES and EDGES written so far
-
-
-class _Scratch(NamedTuple):
-    """Room for any one face."""
-
-    border: Border
-    chords: Chords
-    local: Local
-    stack: np.ndarray  # (h,) half-edges of faces still to be written
-    words: np.ndarray  # (h,) and on which sides they lie
-
-
-FACES, EDGES = 0, 1
-
-
-@kernel
-def _emit(written, parent, signs, n_corners):
-    """Close the face whose corners have been written after the last one."""
-    faces, f = written.faces, written.count[FACES]
-    faces.parent[f], faces.signs[f] = parent, signs
-    faces.ptr[f + 1] = faces.ptr[f] + n_corners
-    written.count[FACES] += 1
-
-
-@kernel
-def _refine_border(mesh, f, first, all_positive, all_negative, border):
-    """Write the border of face ``f`` with the new vertices on its edges; return its length."""
-    n = 0
-    n_old = first[0]
-    for i in range(mesh.face_ptr[f], mesh.face_ptr[f + 1]):
-        v, e = mesh.face_vertex[i], mesh.face_edge[i]
-        low, high = first[e], first[e + 1]
-        sub, n_sub = e + low - n_old, high - low
-        forward = mesh.edge_vertices[e, 0] == v
-        border.vertex[n] = v
-        border.edge[n] = sub if forward else sub + n_sub
-        n += 1
-        for s in range(n_sub):
-            border.vertex[n] = low + s if forward else high - 1 - s
-            border.edge[n] = sub + s + 1 if forward else sub + n_sub - 1 - s
-            n += 1
-    for i in range(n):
-        border.positive[i], border.negative[i] = (
-            all_positive[border.vertex[i]],
-            all_negative[border.vertex[i]],
-        )
-    return n
-
-
-@kernel
-def _copy_face(written, border, n, base, f):
-    """Write a face that no knot cuts."""
-    faces = written.faces
-    o = faces.ptr[written.count[FACES]]
-    for i in range(n):
-        faces.vertex[o + i], faces.edge[o + i] = border.vertex[i], border.edge[i]
-    _emit(written, f, base, n)
-
-
-@kernel
-def _cut_once(written, border, n, a, b, knots, base, f):
-    """Cut face ``f`` in two along the chord from border vertex ``a`` to ``b``: negative side first."""
-    e = written.count[EDGES]
-    written.edges[e, 0], written.edges[e, 1], written.edge_parent[e] = border.vertex[a], border.vertex[b], -1
-    written.count[EDGES] += 1
-    faces = written.faces
-    for half in range(2):
-        i, stop = (a, b) if half == 0 else (b, a)
-        o = faces.ptr[written.count[FACES]]
-        m = 0
-        while i != stop:
-            faces.vertex[o + m], faces.edge[o + m] = border.vertex[i], border.edge[i]
-            m += 1
-            i = (i + 1) % n
-        faces.vertex[o + m], faces.edge[o + m] = border.vertex[stop], e
-        _emit(written, f, base if half == 0 else base | knots, m + 1)
-
-
-@kernel
-def _write_arrangement(written, scratch, n, n_chords, n_pairs, base, f):
-    """Write all faces of the arrangement of face ``f``, crossing from each to its neighbours."""
-    border, chords, local, stack, words = scratch
-    faces, first_edge = written.faces, written.count[EDGES]
-    for p in range(n, n_pairs):
-        e = first_edge + p - n
-        written.edges[e, 0] = local.vertex[local.origin[2 * p]]
-        written.edges[e, 1] = local.vertex[local.origin[2 * p + 1]]
-        written.edge_parent[e] = -1
-    written.count[EDGES] += n_pairs - n
-    word = base
-    for c in range(n_chords):
-        negative = (-chords.a[c]) % n < (chords.b[c] - chords.a[c]) % n
-        word |= chords.opposite[c] if negative else chords.same[c]
-    stack[0], words[0], depth = 0, word, 1
-    while depth:
-        depth -= 1
-        h, word = stack[depth], words[depth]
-        if local.seen[h]:
-            continue
-        o, m, g = faces.ptr[written.count[FACES]], 0, h
-        while not local.seen[g]:
-            local.seen[g] = True
-            p = g >> 1
-            faces.vertex[o + m] = local.vertex[local.origin[g]]
-            faces.edge[o + m] = border.edge[p] if p < n else first_edge + p - n
-            m += 1
-            c = local.chord[g]
-            if c >= 0 and not local.seen[g ^ 1]:
-                stack[depth], words[depth] = g ^ 1, word ^ (chords.same[c] | chords.opposite[c])
-                depth += 1
-            g = local.next[g]
-        _emit(written, f, word, m)
-
-
 @kernel
 def _arrange(written, scratch, n, cut, base, f, tolerance, counts):
     """Cut face ``f`` along several chords; return status and knot at fault."""
@@ -205,7 +73,7 @@ def _arrange(written, scratch, n, cut, base, f, tolerance, counts):
     for c in range(n_chords):
         if insert_chord(scratch.border, n, chords, c, local, written.vertices, tolerance, counts) != OK:
             return BAD_WALK, chords.knot[c]
-    _write_arrangement(written, scratch, n, n_chords, counts[1], base, f)
+    write_arrangement(written, scratch, n, n_chords, counts[1], base, f)
     return OK, -1
 
 
@@ -226,65 +94,6 @@ def _sizes(mesh, positive, negative, first):
         crossings += c * (c - 1) // 2
         chords += c
     return longest, most, crossings, chords
-
-
-@kernel
-def _split_edges(mesh, first, edges, edge_parent):
-    """Write the pieces of the old edges; return how many there are."""
-    n_old = first[0]
-    for e in range(len(mesh.edge_vertices)):
-        low, high = first[e], first[e + 1]
-        o = e + low - n_old
-        edges[o, 0] = mesh.edge_vertices[e, 0]
-        edge_parent[o] = e
-        for v in range(low, high):
-            edges[o, 1] = v
-            o += 1
-            edges[o, 0] = v
-            edge_parent[o] = e
-        edges[o, 1] = mesh.edge_vertices[e, 1]
-    return len(mesh.edge_vertices) + first[-1] - n_old
-
-
-def _scratch(longest: int, most: int) -> _Scratch:
-    """Return room for a face with a border of ``longest`` vertices and ``most`` chords."""
-    pairs = longest + most * (most + 1)
-    vertices = longest + most * (most - 1) // 2 + 1
-    i4, i8, u8 = np.int32, np.int64, np.uint64
-    return _Scratch(
-        Border(*(np.empty(longest, t) for t in (i4, i4, u8, u8))),
-        Chords(*(np.empty(most, t) for t in (i8, i8, i8, u8, u8, i8, i8))),
-        Local(
-            *(np.empty(2 * pairs, t) for t in (i4, i4, i4, i4, i4, np.bool_)),
-            *(np.empty(vertices, t) for t in (i4, i4, np.int8, i4)),
-        ),
-        np.empty(2 * pairs, i8),
-        np.empty(2 * pairs, u8),
-    )
-
-
-def _room(
-    mesh: Mesh, n_vertices: int, n_knots: int, n_edge_new: int, n_crossings: int, n_chords: int
-) -> _Written:
-    """Return room for the new mesh if all chords crossed; pages that are never written cost nothing."""
-    capacity = n_vertices + n_crossings
-    n_edges = len(mesh.edge_vertices) + n_edge_new + n_chords + 2 * n_crossings
-    corners = len(mesh.face_vertex) + 2 * n_edge_new + 2 * n_chords + 4 * n_crossings
-    n_faces = len(mesh.face_ptr) - 1 + n_chords + n_crossings
-    i4 = np.int32
-    return _Written(
-        _Faces(
-            np.zeros(n_faces + 1, i4), np.empty(corners, i4), np.empty(corners, i4), np.empty(n_faces, i4),
-            np.empty(n_faces, np.uint64),
-        ),
-        np.empty((n_edges, 2), i4),
-        np.empty(n_edges, i4),
-        Vertices(
-            np.empty((capacity, n_knots)), np.empty((capacity, 2), i4), np.empty(capacity),
-            np.empty((n_crossings, 2), np.int64), np.empty(n_crossings),
-        ),
-        np.zeros(2, np.int64),
-    )  # fmt: skip
 
 
 @kernel
@@ -322,9 +131,9 @@ def _cut_faces(mesh, first, positive, negative, tolerance, written, scratch, cou
             plus |= positive[mesh.face_vertex[i]]
             minus |= negative[mesh.face_vertex[i]]
         cut, base = plus & minus, plus & ~minus
-        n = _refine_border(mesh, f, first, positive, negative, border)
+        n = refine_border(mesh, f, first, positive, negative, border)
         if not cut:
-            _copy_face(written, border, n, base, f)
+            copy_face(written, border, n, base, f)
         elif without_lowest(cut):
             status, knot = _arrange(written, scratch, n, cut, base, f, tolerance, counts)
             if status != OK:
@@ -333,7 +142,7 @@ def _cut_faces(mesh, first, positive, negative, tolerance, written, scratch, cou
             a, b = chord_ends(border, n, lowest(cut))
             if a < 0:
                 return BAD_SIGNS, f, lowest(cut)
-            _cut_once(written, border, n, a, b, cut, base, f)
+            cut_once(written, border, n, a, b, cut, base, f)
     return OK, -1, -1
 
 
@@ -358,14 +167,14 @@ def subdivide(mesh: Mesh, Z, tolerance, positive, negative) -> Cut:
     cuts = cut_edges(mesh.edge_vertices, positive, negative, Z, tolerance)
     n_edge_new = len(cuts.place)
     longest, most, n_crossings, n_chords = _sizes(mesh, positive, negative, cuts.first)
-    written = _room(mesh, n_old + n_edge_new, Z.shape[1], n_edge_new, n_crossings, n_chords)
+    written = room_for(mesh, n_old + n_edge_new, Z.shape[1], n_edge_new, n_crossings, n_chords)
     faces, vertices = written.faces, written.vertices
-    written.count[EDGES] = _split_edges(mesh, cuts.first, written.edges, written.edge_parent)
+    written.count[EDGES] = split_edges(mesh, cuts.first, written.edges, written.edge_parent)
     _place_vertices(Z, cuts, vertices)
     counts = np.array([0, 0, n_old + n_edge_new, 0])
     status, face, knot = _cut_faces(
         mesh, cuts.first, np.concatenate((positive, cuts.positive)), np.concatenate((negative,
-        cuts.negative)), tolerance, written, _scratch(longest, most), counts,
+        cuts.negative)), tolerance, written, scratch_for(longest, most), counts,
     )  # fmt: skip
     n_vertices, n_snaps = counts[2:]
     n_faces, n_edges = written.count

@@ -14,6 +14,8 @@ import numpy as np
 
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.predicate import bit, bound_range, sign_range, zero_on_a_face
+from splinecam_lite.engine.snaps import NONE, at_vertices
+from splinecam_lite.engine.subdivide import Mesh
 
 CHUNK = 1 << 21
 """Most values of one product in screening: 16 MB, so that it stays in the cache and memory is bounded."""
@@ -176,7 +178,9 @@ def values_at(C, columns, breakpoints, knots) -> np.ndarray:
     return Z
 
 
-def divided(C, mesh, columns, breakpoints, tolerance, candidates) -> tuple[np.ndarray, np.ndarray]:
+def divided(
+    C, mesh: Mesh, columns, breakpoints, tolerance, candidates, bits
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tell which candidate knots (flat) divide the faces of the block into two kinds.
 
     Most change sign. A preactivation that is nowhere negative, but zero on a whole face and positive on
@@ -188,17 +192,47 @@ def divided(C, mesh, columns, breakpoints, tolerance, candidates) -> tuple[np.nd
     divides : (n,) bool
     on : (n,) bool
         For the others: whether they are positive throughout.
+    snaps : (m, 4) float64
+        Where the others have the wrong sign at a vertex by less than the snap; see `snaps`.
     """
-    divides, on = np.zeros(len(candidates), bool), np.zeros(len(candidates), bool)
+    divides, on, snaps = np.zeros(len(candidates), bool), np.zeros(len(candidates), bool), [NONE]
     C = np.ascontiguousarray(C[:, : len(columns)])
     step = max(64, CHUNK // len(C))
     for start in range(0, len(candidates), step):
-        some = candidates[start : start + step]
-        Z, bounds = values_at(C, columns, breakpoints, some), tolerance.reshape(-1)[some]
+        chunk = slice(start, start + step)
+        Z, bounds = (
+            values_at(C, columns, breakpoints, candidates[chunk]),
+            tolerance.reshape(-1)[candidates[chunk]],
+        )
         positive, zero, negative = sign_range(Z, bounds)
         both = positive & negative
         touching = np.flatnonzero(positive & zero & ~negative)
         if len(touching):
             both[touching] = zero_on_a_face(mesh.face_ptr, mesh.face_vertex, Z[:, touching], bounds[touching])
-        divides[start : start + step], on[start : start + step] = both, positive
-    return divides, on & ~divides
+        dropped = np.flatnonzero(zero & ~both)
+        if len(dropped):
+            vertices, knots, residue = _wrong_signs(Z[:, dropped], positive[dropped], negative[dropped])
+            snapped = np.stack((vertices, dropped[knots]), axis=1)
+            snaps.append(at_vertices(mesh, C, Z, snapped, residue, bits[chunk]))
+        divides[chunk], on[chunk] = both, positive
+    return divides, on & ~divides, np.concatenate(snaps)
+
+
+def _wrong_signs(Z, positive, negative) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find values on the other side of 0 than the one on which their knot is frozen.
+
+    Of a knot that is within the snap at all vertices, and so off, only the largest value counts.
+
+    Returns
+    -------
+    vertices, knots : (n,) int64
+        By vertex.
+    residue : (n,) float64
+    """
+    wrong = np.where(positive, Z < 0.0, Z > 0.0)
+    flat = np.flatnonzero(~positive & ~negative)
+    highest = Z[:, flat].argmax(axis=0)
+    wrong[:, flat] = False
+    wrong[highest, flat] = Z[highest, flat] > 0.0
+    vertices, knots = np.nonzero(wrong)
+    return vertices, knots, np.abs(Z[vertices, knots])

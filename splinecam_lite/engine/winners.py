@@ -32,7 +32,7 @@ from splinecam_lite.engine.complex import OUTER, Complex, edge_faces
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.merge import drop_edges
 from splinecam_lite.engine.predicate import SNAP, sign, sign_words
-from splinecam_lite.engine.propagate import displacements
+from splinecam_lite.engine.snaps import displacements
 from splinecam_lite.engine.subdivide import OK, Cut, Mesh, subdivide
 from splinecam_lite.errors import PredicateError
 
@@ -243,7 +243,7 @@ def _snaps(j: int, mesh: Mesh, xy, Z, snapped, residue) -> np.ndarray:
     """Return (n, 4): value, u, v and displacement where the border of value ``j`` was moved onto a vertex."""
     if not len(snapped):
         return np.empty((0, 4))
-    shift = displacements(mesh.face_ptr, mesh.face_vertex, np.ascontiguousarray(xy), Z, snapped, residue)
+    shift = displacements(mesh, np.ascontiguousarray(xy), Z, snapped, residue)
     moved = np.flatnonzero(shift)  # elsewhere z is 0 on all faces round the vertex: a tie, not a border
     return np.column_stack((np.full(len(moved), j), xy[snapped[moved, 0]], shift[moved]))
 

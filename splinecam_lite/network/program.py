@@ -61,7 +61,7 @@ class Program:
         input_shape: tuple[int, ...] | Tensor,
         *,
         normalise: tuple[Any, Any] | None = None,
-        output: str | None = None,
+        output: str | int | None = None,
     ) -> "Program":
         """Write a module in eval mode as a program; short for ``trace(...).program(...)``, which see."""
         from splinecam_lite.network.trace import trace
@@ -256,7 +256,10 @@ def _update(digest: Any, name: str, part: Any) -> None:
     match part:
         case Tensor():
             digest.update(repr((part.dtype, tuple(part.shape))).encode())
-            digest.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            # A copy, not contiguous(): a tensor of one entry is contiguous whatever its strides are, and then
+            # cannot be viewed as bytes.
+            flat = part.detach().cpu().reshape(-1).clone(memory_format=torch.contiguous_format)
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
         case Chain():
             digest.update(part.signature().encode())
             _update(digest, "constants", part.constants)

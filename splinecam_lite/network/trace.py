@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from splinecam_lite.network.exporting import export, float64_copy, float64_liter
 from splinecam_lite.network.gate import GraphReference, ModuleReference, check
 from splinecam_lite.network.location import where
 from splinecam_lite.network.lowering import lower
+from splinecam_lite.network.output import one_entry
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.weights import float64_weights, mean_and_std, nearest
+from splinecam_lite.network.wrappers import bare_names, require_named_input, unwrapped, unwrapped_inside
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +36,14 @@ class Traced:
     outputs: tuple[str, ...]
     _exported: ExportedProgram
     _module: nn.Module
+    _prefix: str
 
     def program(
         self,
         state: Mapping[str, Tensor] | None = None,
         *,
         normalise: tuple[Any, Any] | None = None,
-        output: str | None = None,
+        output: str | int | None = None,
     ) -> Program:
         """Lower to a program with the given weights, and check it against the module.
 
@@ -50,9 +54,10 @@ class Traced:
         normalise : (mean, std), optional
             The program computes ``module((x - mean) / std)``. Numbers, one entry for each channel (the first
             axis of a sample), or arrays broadcastable to a sample.
-        output : str, optional
+        output : str or int, optional
             Where the network ends: a node, e.g. ``"linear_2"``, or the path of a module (its last use).
-            Default: what the module returns.
+            A number is that entry, from 0, of what the module returns, flattened; the output is then a scalar
+            of shape ``()``. Default: what the module returns.
 
         Returns
         -------
@@ -76,10 +81,15 @@ class Traced:
         [[0.0]]
         >>> traced.program(output="1").output_shape
         (3,)
+        >>> traced.program(output=0).output_shape
+        ()
         """
+        if state is not None:
+            state = bare_names(state, self._prefix)
         weights = float64_weights(self._exported, state)
-        scaling = None if normalise is None else mean_and_std(*normalise, self.input_shape)
-        node = self._output_node(output)
+        scaling = None if normalise is None else mean_and_std(normalise, self.input_shape)
+        name, entry = _name_or_entry(output)
+        node = self._output_node(name)
         tensors = {
             spec.arg.name: weights[spec.target]
             for spec in self._exported.graph_signature.input_specs
@@ -89,11 +99,11 @@ class Traced:
             program = lower(self._exported.graph, tensors, node, normalise=scaling)
             reference = (
                 ModuleReference(self._module, weights, scaling)
-                if output is None
+                if name is None
                 else GraphReference(node, tensors, scaling)
             )
             check(reference, program, self._precision())
-        return program
+        return program if entry is None else one_entry(program, entry)
 
     def _output_node(self, name: str | None) -> fx.Node:
         nodes = {node.name: node for node in self._exported.graph.nodes}
@@ -129,7 +139,8 @@ def trace(module: nn.Module, example: tuple[int, ...] | Tensor) -> Traced:
 
     A deep copy in float64 is exported: floating weights are cast exactly, and literals in ``forward`` are
     float64. The module is left as it is, and so is torch's random state.
-    Its forward hooks run on the copy.
+    Its forward hooks run on the copy. What ``torch.compile``, ``nn.DataParallel`` and
+    ``DistributedDataParallel`` have wrapped is taken out of the wrapper.
 
     Parameters
     ----------
@@ -158,17 +169,31 @@ def trace(module: nn.Module, example: tuple[int, ...] | Tensor) -> Traced:
         raise ModelError(f"the model is of type {type(module).__name__}; pass an nn.Module")
     if isinstance(module, torch.jit.ScriptModule):
         raise TraceError("the model is a ScriptModule; pass the nn.Module it was made from")
+    module, prefix = unwrapped(module)
+    require_named_input(module)
     for path, part in module.named_modules():
         if part.training:
             name = f"module '{path}'" if path else "the module"
             raise TraceError(f"{name} is in train mode; call its .eval() first")
     shape = _sample_shape(example)
     with undisturbed(), float64_literals():
-        twin = float64_copy(module)
+        twin = unwrapped_inside(float64_copy(module))
         exported = export(twin, shape)
     specs = exported.graph_signature.output_specs
     outputs = tuple(spec.arg.name for spec in specs if spec.kind.name == "USER_OUTPUT")
-    return Traced(shape, outputs, exported, twin)
+    return Traced(shape, outputs, exported, twin, prefix)
+
+
+def _name_or_entry(output: str | int | None) -> tuple[str | None, int | None]:
+    """The node that a caller names as output, or the number of an entry."""
+    if output is None or isinstance(output, str):
+        return output, None
+    if isinstance(output, Integral) and not isinstance(output, bool):
+        return None, int(output)
+    raise ModelError(
+        f"the output is {output!r}; give the name of a node or module, or the number of an entry of what the "
+        "module returns"
+    )
 
 
 def _sample_shape(example: tuple[int, ...] | Tensor) -> tuple[int, ...]:

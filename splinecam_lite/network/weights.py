@@ -1,7 +1,7 @@
 """Weights for a traced module: from a state dict, exactly in float64, complete and finite."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -63,24 +63,31 @@ def _refuse(name: str, tensor: Tensor, bad: Tensor) -> None:
         )
 
 
-def mean_and_std(mean: Any, std: Any, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Input normalisation as float64 tensors that broadcast to a sample of ``shape``.
+def mean_and_std(normalise: tuple[Any, Any], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Input normalisation (mean, std) as float64 tensors that broadcast to a sample of ``shape``.
 
     Each is a number, one entry for each channel (the first axis), or an array that broadcasts to the sample.
 
     Raises
     ------
     ModelError
-        If one does not fit the shape or is not finite, or ``std`` is not positive.
+        If there are not two, one does not fit the shape or is not finite, or ``std`` is not positive.
 
     Examples
     --------
-    >>> [t.shape for t in mean_and_std([0.5, 0.5, 0.5], 0.2, (3, 32, 32))]
+    >>> [t.shape for t in mean_and_std(([0.5, 0.5, 0.5], 0.2), (3, 32, 32))]
     [torch.Size([3, 1, 1]), torch.Size([])]
     """
+    if not isinstance(normalise, Sequence) or isinstance(normalise, str) or len(normalise) != 2:
+        raise ModelError(f"normalise is {normalise!r}; give a pair (mean, std)")
     tensors = []
-    for name, given in (("mean", mean), ("std", std)):
-        t = torch.as_tensor(given, dtype=torch.float64, device="cpu")
+    for name, given in zip(("mean", "std"), normalise, strict=True):
+        try:
+            t = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"the {name} of normalise is {given!r}; give a number, or one for each channel"
+            ) from error
         if t.ndim == 1 and len(shape) > 1 and len(t) == shape[0]:
             t = t.reshape(-1, *[1] * (len(shape) - 1))
         try:

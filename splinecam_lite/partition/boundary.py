@@ -7,7 +7,7 @@ single class wins, and what separates two classes in the complex that results is
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,9 +16,8 @@ from scipy.sparse.csgraph import connected_components
 
 from splinecam_lite.engine.complex import OUTER, Complex, check_complex, signed_areas
 from splinecam_lite.engine.winners import Winners, largest_values, tied
-
-if TYPE_CHECKING:
-    from splinecam_lite.partition.result import Partition
+from splinecam_lite.errors import SliceError
+from splinecam_lite.network.polygon import finite
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -108,6 +107,11 @@ class DecisionBoundary:
     def between(self, first: int, second: int) -> "DecisionBoundary":
         """Return the part of the boundary between two classes; areas and cells stay those of the whole.
 
+        Raises
+        ------
+        ValueError
+            If there is no such class.
+
         Examples
         --------
         >>> square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
@@ -115,6 +119,9 @@ class DecisionBoundary:
         >>> boundary.between(-1, 1).length, boundary.between(1, 1).length
         (1.0, 0.0)
         """
+        for label in (first, second):
+            if label not in self.labels:
+                raise ValueError(f"there is no class {label!r}: classes are {_listed(self.labels)}")
         chosen = (self.classes == sorted((first, second))).all(axis=1)
         parts = {name: getattr(self, name)[chosen] for name in ("segments", "classes", "regions", "edges")}
         return replace(self, **parts)
@@ -134,8 +141,8 @@ class DecisionBoundary:
 
         Raises
         ------
-        ValueError
-            If the points have another shape.
+        SliceError
+            If the points have another shape, or are NaN or infinite.
 
         Examples
         --------
@@ -144,9 +151,9 @@ class DecisionBoundary:
         >>> boundary.distance([[1.0, 0.5], [0.25, 2.0]]).tolist()
         [0.75, 1.0]
         """
-        points = np.asarray(points, dtype=np.float64)
+        points = finite("points", points)
         if points.shape[-1:] != (2,):
-            raise ValueError(f"points have shape {points.shape}; give chart coordinates (..., 2)")
+            raise SliceError(f"points have shape {points.shape}; give chart coordinates (..., 2)")
         if not len(self.segments):
             return np.full(points.shape[:-1], np.inf)
         import shapely
@@ -196,11 +203,9 @@ class DecisionBoundary:
         return (1.0 - t) * self.segments[at, 0] + t * self.segments[at, 1]
 
 
-def decision_boundary(partition: "Partition") -> DecisionBoundary:
-    """Return the decision boundary of a partition, by its own rule; see `decide`."""
-    return decide(
-        partition.complex, partition.outputs, partition.decide, partition.plane.domain, partition.report.moved
-    )
+def _listed(labels: Integers) -> str:
+    """``-1 and 1``, or ``0 to 9``."""
+    return f"{labels[0]} {'to' if len(labels) > 2 else 'and'} {labels[-1]}"
 
 
 def _distances(points: Floats, start: Floats, end: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Areas, lengths, points and neighbours of all faces of a complex at once.
+"""Lengths, points and neighbours of all faces of a complex at once.
 
 Everything is in chart units, which are input units, because charts are orthonormal. Coordinates are taken
 relative to a face's first corner before they are multiplied, so that faces far from the origin of the chart
@@ -43,12 +43,6 @@ def _corners(complex: Complex) -> tuple[np.ndarray, np.ndarray]:
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
-
-
-def areas(complex: Complex) -> np.ndarray:
-    """Return the area of every face (F,)."""
-    _, corners = _corners(complex)
-    return 0.5 * np.add.reduceat(_cross(corners, corners[_next_corner(complex)]), complex.face_ptr[:-1])
 
 
 def edge_lengths(complex: Complex) -> np.ndarray:

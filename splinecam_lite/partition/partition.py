@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -32,7 +33,7 @@ def partition(
     model: nn.Module | Program,
     plane: Slice,
     *,
-    output: str | None = None,
+    output: str | int | None = None,
     normalise: tuple[Any, Any] | None = None,
     decide: Decide | None = None,
     threads: int | None = None,
@@ -48,9 +49,9 @@ def partition(
         weights are cast exactly to float64.
     plane : Slice
         Of the model's input shape.
-    output : str, optional
-        Where the network ends: a node, e.g. ``"linear_2"``, or the path of a module. Default: what the model
-        returns.
+    output : str or int, optional
+        Where the network ends: a node, e.g. ``"linear_2"``, or the path of a module. A number is that entry,
+        from 0, of what the model returns, flattened. Default: what the model returns.
     normalise : (mean, std), optional
         The network is ``model((x - mean) / std)``; the slice is in terms of ``x``.
     decide : {"argmax", "argmin", "zero"}, optional
@@ -102,7 +103,7 @@ def partition(
 
 
 def _program(
-    model: nn.Module | Program, plane: Slice, output: str | None, normalise: tuple[Any, Any] | None
+    model: nn.Module | Program, plane: Slice, output: str | int | None, normalise: tuple[Any, Any] | None
 ) -> Program:
     """The model as a float64 program that takes the slice's points."""
     if not isinstance(plane, Slice):
@@ -151,13 +152,42 @@ def _one_thread_per_worker() -> Iterator[None]:
 
     Sums are then added up in the same order whatever the number of threads, and threads do not multiply.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    _one_thread.enter()
     try:
-        with threadpool_limits(limits=1):
-            yield
+        yield
     finally:
-        torch.set_num_threads(before)
+        _one_thread.leave()
+
+
+class _OneThread:
+    """One thread for BLAS and torch, while anybody needs it; what was before, when the last has left.
+
+    The settings are the process's, so partitions that overlap in a caller's own threads share them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._restore = contextlib.ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._users:
+                with contextlib.ExitStack() as restore:
+                    restore.callback(torch.set_num_threads, torch.get_num_threads())
+                    torch.set_num_threads(1)
+                    restore.enter_context(threadpool_limits(limits=1))
+                    self._restore = restore.pop_all()
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._restore.close()
+
+
+_one_thread = _OneThread()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan
-from splinecam_lite.engine.predicate import SNAP, WORD
+from splinecam_lite.engine.predicate import WORD, knot_tolerance
 from splinecam_lite.network.magnitudes import evaluate_with_magnitudes
 from splinecam_lite.network.program import AffineOp, KnotsOp, Program
 from splinecam_lite.network.slices import Slice
@@ -78,7 +78,7 @@ def make_plan(program: Program, plane: Slice) -> Plan:
         elif isinstance(op, KnotsOp):
             shape = program.shapes[op.inputs[0]]
             breakpoints = np.stack([_per_neuron(b, shape) for b in op.breakpoints])
-            tolerance = SNAP * np.maximum(scales[layer], np.abs(breakpoints))
+            tolerance = knot_tolerance(scales[layer], breakpoints)
             steps.append(
                 KnotStep(
                     op.inputs[0], op.output, layer, first_bit,

@@ -7,14 +7,13 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from splinecam_lite.engine.complex import Complex, polygon_area
+from splinecam_lite.engine.complex import Complex, polygon_area, signed_areas
 from splinecam_lite.engine.engine import EngineResult
 from splinecam_lite.errors import ComplexError
 from splinecam_lite.network.magnitudes import evaluate_with_magnitudes
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition.layers import Layer, decode
-from splinecam_lite.partition.measures import areas
 
 OUTPUT_ROUNDING = 2.0**-30
 """Largest difference of an output from the network's own that is taken for rounding, relative to its scale.
@@ -126,14 +125,16 @@ def make_report(
         If the outputs differ from the network's own by more than `OUTPUT_ROUNDING`.
     """
     complex = result.complex
-    residual, n_checked = output_residual(program, plane, complex.xy, result.outputs)
+    corners = corner_of_each_block(complex, np.array([block.first_face for block in result.blocks]))
+    residual, n_checked = output_residual(program, plane, complex.xy, result.outputs, corners)
     domain = polygon_area(plane.domain)
+    areas = signed_areas(complex.xy, complex.face_ptr, complex.face_vertex)
     return Report(
         snaps=_distinct_snaps(result.snaps, complex, layers),
         n_merged_edges=int((np.diff(result.edge_knot_ptr) > 1).sum()),
         output_residual=residual,
         n_checked=n_checked,
-        area_residual=abs(float(areas(complex).sum()) - domain) / domain,
+        area_residual=float(abs(areas.sum() - domain)) / domain,
         moved=result.moved,
         euler=complex.n_vertices - complex.n_edges + complex.n_faces,
         n_blocks=len(result.blocks),
@@ -159,8 +160,32 @@ def _distinct_snaps(rows: np.ndarray, complex: Complex, layers: tuple[Layer, ...
     return Snaps(decode(layers, bits[kept]), vertices[kept].astype(np.int64), rows[kept, 3])
 
 
-def output_residual(program: Program, plane: Slice, xy: np.ndarray, outputs: np.ndarray) -> tuple[float, int]:
-    """Compare outputs (V, n_outputs) at vertices (V, 2) with the network's own, at some over all blocks.
+def corner_of_each_block(complex: Complex, first_faces: np.ndarray) -> np.ndarray:
+    """Return a vertex of every block (n,), given the first face of each: one on no seam, if there is any."""
+    starts = complex.face_ptr[first_faces]
+    stops = np.append(starts[1:], len(complex.face_vertex))
+    block = np.repeat(np.arange(len(starts)), stops - starts)
+    lowest, highest = np.empty((2, complex.n_vertices), np.int64)
+    highest[complex.face_vertex] = block  # of several assignments to a place the last one stays
+    lowest[complex.face_vertex[::-1]] = block[::-1]
+    inner = np.flatnonzero((lowest == highest)[complex.face_vertex])
+    first_inner = np.append(inner, len(complex.face_vertex))[np.searchsorted(inner, starts)]
+    return complex.face_vertex[np.where(first_inner < stops, first_inner, starts)]
+
+
+def output_residual(
+    program: Program,
+    plane: Slice,
+    xy: np.ndarray,
+    outputs: np.ndarray,
+    required: np.ndarray | None = None,
+) -> tuple[float, int]:
+    """Compare outputs (V, n_outputs) at vertices (V, 2) with the network's own, at some of them.
+
+    Parameters
+    ----------
+    required : (n,) int64, optional
+        Vertices that are compared in any case, unless they are more than `MOST_CHECKED`.
 
     Returns
     -------
@@ -174,7 +199,11 @@ def output_residual(program: Program, plane: Slice, xy: np.ndarray, outputs: np.
         If the residual is beyond `OUTPUT_ROUNDING`.
     """
     n = min(len(xy), MOST_CHECKED, max(FEWEST_CHECKED, len(xy) // CHECKED_SHARE))
-    sample = np.unique(np.linspace(0, len(xy) - 1, n).astype(np.int64))
+    sample = np.linspace(0, len(xy) - 1, n).astype(np.int64)
+    if required is not None:
+        step = -(-len(required) // MOST_CHECKED)
+        sample = np.concatenate((sample, required[::step]))
+    sample = np.unique(sample)
     batches = [sample[i : i + BATCH] for i in range(0, len(sample), BATCH)]
     with torch.inference_mode():
         expected = np.concatenate([program.run(plane.lift(xy[some])).flatten().numpy() for some in batches])
@@ -184,7 +213,10 @@ def output_residual(program: Program, plane: Slice, xy: np.ndarray, outputs: np.
     if not residual <= OUTPUT_ROUNDING:
         raise ComplexError(
             f"the outputs at the vertices differ from the network's by {residual:.1e} of their scale "
-            f"(rounding is below {OUTPUT_ROUNDING:.1e}); ask for a smaller domain, and please report this"
+            f"(rounding is below {OUTPUT_ROUNDING:.1e}). The likely cause is two branches that cancel: a "
+            "preactivation that is a difference of numbers 2^40 times as large is taken for 0. Write the "
+            "difference as one layer, its weights subtracted, or ask for a smaller domain; if nothing "
+            "cancels, please report this"
         )
     return residual, len(sample)
 

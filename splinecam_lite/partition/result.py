@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
-from splinecam_lite.engine.complex import Complex
+from splinecam_lite.engine.complex import Complex, signed_areas
 from splinecam_lite.engine.engine import Block, factored_patterns
 from splinecam_lite.engine.hashing import hash_patterns
 from splinecam_lite.engine.labels import Patterns, pack_patterns
 from splinecam_lite.engine.maps import face_maps
 from splinecam_lite.errors import SliceError
+from splinecam_lite.network.polygon import array as as_array
 from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition import measures
 from splinecam_lite.partition.layers import Layer, unpack
@@ -163,7 +164,7 @@ class Partition:
 
     def areas(self) -> Array:
         """Return the area of every region (n_regions,), in input units squared; the sum is ``plane.area``."""
-        return measures.areas(self.complex)
+        return signed_areas(self.complex.xy, self.complex.face_ptr, self.complex.face_vertex)
 
     def perimeters(self) -> Array:
         """Return the length of every region's border (n_regions,), in input units, the domain's included."""
@@ -202,8 +203,9 @@ class Partition:
 
         Parameters
         ----------
-        regions : (n,) int, optional
-            Default: all, which for large networks is much: 8 bytes for 64 neurons and each region.
+        regions : int, (n,) int, or (n_regions,) bool, optional
+            One region, several by number, or a mask. Default: all, which for large networks is much: 8 bytes
+            for 64 neurons and each region.
 
         Returns
         -------
@@ -222,7 +224,15 @@ class Partition:
             True where the preactivation is above the breakpoint inside the region. False where there is no
             knot (a neuron whose activation has slope jump 0), and for neurons that are on their breakpoint
             everywhere.
+
+        Raises
+        ------
+        IndexError
+            If there is no such layer or region.
         """
+        if not 0 <= layer < len(self.layers):
+            names = ", ".join(f"{i} '{name}'" for i, name in enumerate(self.layer_names)) or "none"
+            raise IndexError(f"there is no layer {layer}; layers are {names}")
         return unpack(self.layers[layer], self.patterns(regions))
 
     def pattern_hashes(self) -> NDArray[np.uint64]:
@@ -238,8 +248,8 @@ class Partition:
 
         Parameters
         ----------
-        regions : (n,) int, optional
-            Default: all.
+        regions : int, (n,) int, or (n_regions,) bool, optional
+            One region (then n = 1), several by number, or a mask. Default: all.
 
         Returns
         -------
@@ -278,7 +288,13 @@ class Partition:
         """Region numbers as an array, refused if there is no such region."""
         if regions is None:
             return np.arange(self.n_regions)
-        chosen = np.asarray(regions)
+        chosen = np.atleast_1d(np.asarray(regions))
+        if chosen.dtype == bool:
+            if chosen.shape != (self.n_regions,):
+                raise IndexError(
+                    f"the mask of regions has shape {chosen.shape}, but there are {self.n_regions} regions"
+                )
+            return np.flatnonzero(chosen)
         if chosen.ndim != 1 or (chosen.size and not np.issubdtype(chosen.dtype, np.integer)):
             raise IndexError(f"regions must be a list of numbers, not {chosen.dtype} of shape {chosen.shape}")
         if chosen.size and (chosen.min() < 0 or chosen.max() >= self.n_regions):
@@ -311,7 +327,7 @@ class Partition:
         SliceError
             If the points have another shape, or are NaN or infinite.
         """
-        places = np.asarray(points, dtype=np.float64)
+        places = as_array("points", points)
         if places.ndim != 2 or places.shape[1] != 2:
             raise SliceError(f"points have shape {places.shape}, but locate takes chart coordinates, (N, 2)")
         if not np.isfinite(places).all():

@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from scipy.spatial import cKDTree
 
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.show.colours import INK, class_colours, pale
@@ -28,9 +30,6 @@ SIZE, DPI = (10.0, 7.6), 90
 
 LEFT, RIGHT, LEGENDS = 0.065, 0.565, 0.345
 """Left ends of slice and close-up, and top of the legends, as parts of the figure."""
-
-NEARLY_WHITE = 245
-"""Palette colours this light become white: the paper would else take the mean of all that is nearly white."""
 
 LEGEND_ROOM = 0.4
 """Room above the curves, as a part of their range."""
@@ -86,13 +85,13 @@ def animate(
     ValueError
         If there is no partition, or their number is not that of the steps.
     """
-    frames = [
-        draw_frame(part, number, steps, view, panels)
-        for number, (part, _) in enumerate(zip(partitions, steps, strict=True))
-    ]
+    frames, n_layers = [], 0
+    for number, (part, _) in enumerate(zip(partitions, steps, strict=True)):
+        frames.append(draw_frame(part, number, steps, view, panels))
+        n_layers = len(part.layers)
     if not frames:
         raise ValueError("an animation needs at least one partition")
-    write_gif(Path(path), frames)
+    write_gif(Path(path), frames, _fixed_colours(view.n_classes, n_layers))
 
 
 def draw_frame(
@@ -161,8 +160,15 @@ def _draw_legends(figure: Figure, part: Partition, n_classes: int) -> None:
     figure.legend(handles=lines, bbox_to_anchor=(RIGHT - 0.01, LEGENDS), ncols=len(lines), **style)
 
 
-def write_gif(path: Path, frames: Sequence[Image.Image]) -> None:
-    """Write frames of one size as a GIF that repeats, all in one palette.
+def write_gif(path: Path, frames: Sequence[Image.Image], colours: ArrayLike = ()) -> None:
+    """Write frames of one size as a GIF that repeats, all in one palette of 256 colours.
+
+    Parameters
+    ----------
+    path : Path
+    frames : sequence of RGB images
+    colours : (n, 3) RGB in [0, 1], optional
+        Colours to keep as they are, however little of a frame they take; the others are those of the frames.
 
     Examples
     --------
@@ -173,17 +179,37 @@ def write_gif(path: Path, frames: Sequence[Image.Image]) -> None:
     ...         image.n_frames
     2
     """
-    chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, PALETTE_FRAMES).astype(int))]
-    width, height = frames[0].size
-    sheet = Image.new("RGB", (width, height * len(chosen)))
-    for i, frame in enumerate(chosen):
-        sheet.paste(frame, (0, i * height))
-    palette = sheet.quantize(256, method=Image.Quantize.MEDIANCUT)
-    colours = np.array(palette.getpalette()).reshape(-1, 3)
-    colours[colours.min(axis=1) >= NEARLY_WHITE] = 255
-    palette.putpalette(colours.ravel().tolist())
-    indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    palette = _palette(frames, colours)
+    indexed = [_indexed(frame, palette) for frame in frames]
     times = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
     beside = path.with_name(f".{path.name}.part")
     indexed[0].save(beside, format="GIF", save_all=True, append_images=indexed[1:], duration=times, loop=0)
     os.replace(beside, path)
+
+
+def _palette(frames: Sequence[Image.Image], colours: ArrayLike) -> NDArray[np.uint8]:
+    """Return the palette for all frames, (at most 256, 3)."""
+    kept = (255 * np.asarray(colours, float)).round().astype(np.uint8).reshape(-1, 3)
+    chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, PALETTE_FRAMES).astype(int))]
+    sheet = Image.fromarray(np.concatenate([np.asarray(frame) for frame in chosen]))
+    room = 256 - len(kept)
+    common = sheet.quantize(room, method=Image.Quantize.MEDIANCUT).getpalette() or []
+    return np.concatenate((kept, np.array(common[: 3 * room], np.uint8).reshape(-1, 3)))
+
+
+def _indexed(frame: Image.Image, palette: NDArray[np.uint8]) -> Image.Image:
+    """Return a frame in the nearest colours of the palette; Pillow's search takes near-white for white."""
+    pixels = np.asarray(frame).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    present, place = np.unique(pixels, return_inverse=True)
+    colours = np.stack((present >> 16, present >> 8 & 255, present & 255), axis=1)
+    nearest = cKDTree(palette.astype(float)).query(colours)[1].astype(np.uint8)
+    indexed = Image.fromarray(nearest[place].reshape(pixels.shape), mode="P")
+    indexed.putpalette(palette.ravel().tolist())
+    return indexed
+
+
+def _fixed_colours(n_classes: int, n_layers: int) -> NDArray[np.float64]:
+    """Paper, ink, classes and layers, (n, 3) RGB."""
+    strong = class_colours(np.arange(n_classes))
+    layers = [to_rgb(numbered_colour(i)) for i in range(n_layers)]
+    return np.concatenate((((1.0, 1.0, 1.0), to_rgb(INK)), strong, pale(strong), layers))

@@ -14,21 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial import cKDTree
 
 from splinecam_lite.engine.complex import OUTER
 from splinecam_lite.network.slices import Slice
-from splinecam_lite.partition.boundary import DecisionBoundary
 from splinecam_lite.partition.result import Partition
 
 Array = NDArray[np.float64]
 
-N_SAMPLES = 160_000
-"""Points along the knots, and about as many in the domain. With four times as many, no ratio of the demo changes by
-more than 0.3 %."""
-
-FINENESS = 16
-"""Points of the boundary within the smallest distance that is asked for."""
+N_SAMPLES = 40_000
+"""Points along the knots, and about as many in the domain. Ratios of the demo change by less than 1 % with
+sixteen times as many, at distances from 0.25 on; at 0.125, by up to 2 %."""
 
 PLASTIC = 1.32471795724474602596
 """The real root of x^3 = x + 1."""
@@ -132,13 +127,13 @@ def knot_density(partition: Partition, distances: ArrayLike, *, samples: int = N
     on_layer = _edge_layers(partition)
     lengths = _edge_lengths(partition)
     places, edges = _along_knots(partition, lengths, samples)
-    near = _away(boundary, places, d)[:, None] <= d
+    near = boundary.distance(places)[:, None] <= d
     sampled = on_layer[:, edges]
     share = np.nan_to_num(_quotient(sampled @ near.astype(float), sampled.sum(axis=1, keepdims=True)))
     length = on_layer @ lengths
     area = partition.plane.area
     inside = _spread(partition.plane, samples)
-    area_within = area * (_away(boundary, inside, d)[:, None] <= d).mean(axis=0)
+    area_within = area * (boundary.distance(inside)[:, None] <= d).mean(axis=0)
     return KnotDensity(d, share * length[:, None], length, area_within, area)
 
 
@@ -170,27 +165,12 @@ def _along_knots(partition: Partition, lengths: Array, n: int) -> tuple[Array, N
     return (1 - t) * start + t * end, edges
 
 
-def _away(boundary: DecisionBoundary, points: Array, distances: Array) -> Array:
-    """Return the distance from each point to the boundary, infinite beyond the largest that matters.
-
-    It is measured to points on the boundary, at steps s of at most ``distances[0] / FINENESS``. The nearest of them is off
-    by at most s/2 along a segment, so a distance d is found too large by at most s^2 / (8 d): 1/2000 of it, or less.
-    """
-    if not len(boundary.segments):
-        return np.full(len(points), np.inf)
-    pieces = np.ceil(boundary.lengths * (FINENESS / distances[0])).astype(np.int64)
-    segment = np.repeat(np.arange(len(pieces)), pieces + 1)
-    t = (np.arange(len(segment)) - np.repeat(np.cumsum(pieces + 1) - pieces - 1, pieces + 1)) / pieces[segment]
-    start, end = boundary.segments[segment, 0], boundary.segments[segment, 1]
-    tree = cKDTree(start + t[:, None] * (end - start))
-    return tree.query(points, distance_upper_bound=2 * distances[-1])[0]
-
-
 def _spread(plane: Slice, n: int) -> Array:
     """Return about ``n`` evenly spread points of the domain, (about n, 2).
 
-    Those of the additive recurrence with the powers of the plastic number (M. Roberts, "The unreasonable effectiveness
-    of quasirandom sequences", 2018). Of a square lattice, whole rows lie on one side of a boundary along an axis.
+    They follow the additive recurrence with powers of the plastic number (M. Roberts, "The unreasonable
+    effectiveness of quasirandom sequences", 2018). Of a square lattice, whole rows would change sides
+    together where the boundary is straight and along an axis.
     """
     low, high = plane.domain.min(axis=0), plane.domain.max(axis=0)
     in_box = np.ceil(n * np.prod(high - low) / plane.area)

@@ -172,7 +172,6 @@ def _diamonds(measures: Measures, probes: Probes, program: Program) -> dict[str,
         "estimate": [layer.value for layer in estimate.layer_means],
         "exact": [layer.value for layer in exact.layer_means],
         "recall": recall(estimate, exact),
-        "touching": int(exact.touching.sum()),
         "activation_regions": float(exact.n_regions.mean()),
     }
 

