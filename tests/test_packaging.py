@@ -45,3 +45,7 @@ def test_every_dependency_is_pinned_within_its_bound() -> None:
         name, bound = requirement.split(">=")
         numbers = [[int(part) for part in re.findall(r"\d+", version)] for version in (pins[name], bound)]
         assert numbers[0] >= numbers[1], f"{name} is pinned to {pins[name]}, below {bound}"
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (ROOT / "splinecam_lite" / "py.typed").is_file()

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _end("interrupted", INTERRUPTED)
     except (ComplexError, PredicateError) as error:
-        return _end(f"{error} (a defect of splinecam_lite, not of your network; please report it)", FAILED)
+        return _end(f"{error} (perhaps a defect of splinecam_lite: if no remedy helps, report it)", FAILED)
     except SplineCamError as error:
         return _end(str(error), REFUSED)
     except FileNotFoundError as error:

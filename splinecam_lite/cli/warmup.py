@@ -36,6 +36,7 @@ def use_every_kernel() -> None:
             weight.data = torch.randint(-3, 4, weight.shape, generator=generator).float()
         several_blocks = Tuning(block_vertices=40, piece_vertices=15)
         result = partition(model.eval(), Slice.box(-1, 1), _tuning=several_blocks, threads=1)
+        result.areas()
         result.decision_boundary()
         result.gradient_norms()
         result.pattern_hashes()

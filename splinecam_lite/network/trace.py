@@ -17,7 +17,7 @@ from splinecam_lite.network.lowering import lower
 from splinecam_lite.network.output import one_entry
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.weights import float64_weights, mean_and_std, nearest
-from splinecam_lite.network.wrappers import bare_names, require_named_input, unwrapped, unwrapped_inside
+from splinecam_lite.network.wrappers import bare_names, require_named_input, unwrap_inside, unwrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Traced:
     outputs: tuple[str, ...]
     _exported: ExportedProgram
     _module: nn.Module
-    _prefix: str
+    _prefixes: tuple[str, ...]
 
     def program(
         self,
@@ -85,7 +85,7 @@ class Traced:
         ()
         """
         if state is not None:
-            state = bare_names(state, self._prefix)
+            state = bare_names(state, self._prefixes)
         weights = float64_weights(self._exported, state)
         scaling = None if normalise is None else mean_and_std(normalise, self.input_shape)
         name, entry = _name_or_entry(output)
@@ -169,7 +169,7 @@ def trace(module: nn.Module, example: tuple[int, ...] | Tensor) -> Traced:
         raise ModelError(f"the model is of type {type(module).__name__}; pass an nn.Module")
     if isinstance(module, torch.jit.ScriptModule):
         raise TraceError("the model is a ScriptModule; pass the nn.Module it was made from")
-    module, prefix = unwrapped(module)
+    module, prefixes = unwrapped(module)
     require_named_input(module)
     for path, part in module.named_modules():
         if part.training:
@@ -177,11 +177,12 @@ def trace(module: nn.Module, example: tuple[int, ...] | Tensor) -> Traced:
             raise TraceError(f"{name} is in train mode; call its .eval() first")
     shape = _sample_shape(example)
     with undisturbed(), float64_literals():
-        twin = unwrapped_inside(float64_copy(module))
+        twin = float64_copy(module)
+        prefixes += unwrap_inside(twin)
         exported = export(twin, shape)
     specs = exported.graph_signature.output_specs
     outputs = tuple(spec.arg.name for spec in specs if spec.kind.name == "USER_OUTPUT")
-    return Traced(shape, outputs, exported, twin, prefix)
+    return Traced(shape, outputs, exported, twin, prefixes)
 
 
 def _name_or_entry(output: str | int | None) -> tuple[str | None, int | None]:

@@ -26,20 +26,22 @@ def _inner(module: nn.Module) -> nn.Module | None:
     return None
 
 
-def unwrapped(module: nn.Module) -> tuple[nn.Module, str]:
+def unwrapped(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """Return what is inside all wrappers, and what they put before the names of its weights.
+
+    Prefixes of compiled modules are left out: `bare_names` knows them.
 
     Examples
     --------
-    >>> model = nn.Linear(2, 1)
-    >>> unwrapped(nn.DataParallel(model))
-    (Linear(in_features=2, out_features=1, bias=True), 'module.')
+    >>> unwrapped(nn.DataParallel(nn.Linear(2, 1)))
+    (Linear(in_features=2, out_features=1, bias=True), ('module.',))
     """
-    prefix = ""
+    prefixes: tuple[str, ...] = ()
     while (inner := _inner(module)) is not None:
-        prefix += PARALLEL if isinstance(module, DataParallel | DistributedDataParallel) else ""
+        if isinstance(module, DataParallel | DistributedDataParallel):
+            prefixes += (PARALLEL,)
         module = inner
-    return module, prefix
+    return module, prefixes
 
 
 def require_named_input(module: nn.Module) -> None:
@@ -58,23 +60,40 @@ def require_named_input(module: nn.Module) -> None:
         return
 
 
-def unwrapped_inside(module: nn.Module) -> nn.Module:
-    """Take the parts of a module out of their wrappers, in place, and return it."""
-    for parent in list(module.modules()):
-        for name, part in parent.named_children():
-            if _inner(part) is not None:
-                setattr(parent, name, unwrapped(part)[0])
-    return module
+def unwrap_inside(module: nn.Module) -> tuple[str, ...]:
+    """Take the parts of a module out of their wrappers, in place.
+
+    Returns
+    -------
+    tuple of str
+        Prefixes that end in a wrapper's own part, e.g. ``"encoder.module."``, innermost first.
+    """
+    prefixes: list[str] = []
+    for path, parent in list(module.named_modules(remove_duplicate=False)):
+        for name, part in list(parent._modules.items()):
+            if part is not None and _inner(part) is not None:
+                inner, added = unwrapped(part)
+                setattr(parent, name, inner)
+                place = f"{path}.{name}." if path else f"{name}."
+                prefixes += [place.replace(COMPILED, "") + prefix for prefix in added]
+    return tuple(sorted(prefixes, key=len, reverse=True))
 
 
-def bare_names(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def bare_names(state: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """Return a state dict by the names that the weights have without wrappers.
 
     A compiled module's checkpoint so fits the module itself, and the other way round.
 
     Examples
     --------
-    >>> bare_names({"module._orig_mod.fc.weight": 1}, "module.")
+    >>> bare_names({"module._orig_mod.fc.module.weight": 1}, ("module.", "fc.module."))
     {'fc.weight': 1}
     """
-    return {name.replace(COMPILED, "").removeprefix(prefix): tensor for name, tensor in state.items()}
+    bare = {}
+    for name, tensor in state.items():
+        name = name.replace(COMPILED, "")
+        for prefix in prefixes:
+            if name.startswith(prefix):
+                name = prefix.removesuffix(PARALLEL) + name.removeprefix(prefix)
+        bare[name] = tensor
+    return bare

@@ -63,7 +63,7 @@ def test_what_makes_no_neighbourhood_is_refused(arguments, points, message):
 
 @pytest.mark.parametrize("directions", [2.0, True, "2", None])
 def test_directions_are_a_number(directions):
-    with pytest.raises(TypeError, match="directions is .*; give how many, an int"):
+    with pytest.raises(TypeError, match=r"directions is .*; give how many, an int"):
         LocalComplexity(random_network("mlp", "relu", 0)[0], 0.1, directions)
 
 

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import logging
+import pickle
 import warnings
 from pathlib import Path
 
@@ -221,3 +222,44 @@ def test_a_program_keeps_the_weights_it_was_given():
     with torch.no_grad():
         model[0].weight += 1.0
     assert program.digest() == before
+
+
+def test_one_entry_of_the_output():
+    model = (
+        nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4), nn.Unflatten(1, (2, 2))).double().eval()
+    )
+    x = torch.randn(5, 3, dtype=torch.float64)
+    for entry in range(4):
+        program = Program.from_module(model, (3,), output=entry)
+        assert program.output_shape == ()
+        assert torch.equal(program.run(x), model(x).flatten(1)[:, entry])
+        assert pickle.loads(pickle.dumps(program)).digest() == program.digest()
+        assert program.to(torch.float32).run(x).dtype == torch.float32
+    assert len({Program.from_module(model, (3,), output=entry).digest() for entry in range(4)}) == 4
+    program.require_piecewise_linear()
+
+
+def test_the_only_entry_of_a_scalar():
+    model = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)).double().eval()
+    x = torch.randn(5, 2, dtype=torch.float64)
+    assert torch.equal(Program.from_module(model, (2,), output=0).run(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output": 4}, r"output=4, but the output has shape \(4,\): its entries are 0 to 3"),
+        ({"output": -1}, "output=-1, but .* its entries are 0 to 3"),
+        ({"output": 1.5}, "the output is 1.5; give the name of a node or module, or the number"),
+        ({"output": True}, "the output is True; give the name"),
+        ({"output": ["0"]}, r"the output is \['0'\]"),
+        ({"normalise": 0.5}, r"normalise is 0.5; give a pair \(mean, std\)"),
+        ({"normalise": (0.5, 1.0, 2.0)}, r"give a pair \(mean, std\)"),
+        ({"normalise": "ab"}, r"normalise is 'ab'; give a pair"),
+        ({"normalise": (None, 1.0)}, "the mean of normalise is None; give a number"),
+        ({"normalise": (0.5, "x")}, "the std of normalise is 'x'"),
+    ],
+)
+def test_options_that_are_none(options, message):
+    with pytest.raises(ModelError, match=message):
+        Program.from_module(nn.Linear(2, 4).eval(), (2,), **options)

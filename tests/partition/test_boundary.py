@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from splinecam_lite import Slice, partition
+from splinecam_lite import Slice, SliceError, partition
 from splinecam_lite.engine.complex import check_complex, signed_areas
 from splinecam_lite.partition.boundary import decide
 from tests.agreement import ROUNDING, assert_decides, slice_of
@@ -83,6 +83,7 @@ def assert_consistent(part) -> None:
     areas = np.bincount(boundary.face_regions, face_areas, part.n_regions)
     np.testing.assert_allclose(areas, part.areas(), rtol=0, atol=ROUNDING * part.plane.area)
     np.testing.assert_array_equal(boundary.cell_classes[boundary.face_cells], boundary.face_classes)
+    assert part.n_decision_cells == boundary.n_cells == len(boundary.cell_areas)
     assert boundary.cell_areas.sum() == pytest.approx(part.plane.area)
     assert boundary.class_areas.sum() == pytest.approx(part.plane.area)
 
@@ -301,7 +302,7 @@ def test_rules_that_do_not_suit(rule, n_outputs, message):
 
 def test_wrong_shape_of_points():
     boundary = partition(MODELS[0][0], Slice.box(-1, 1)).decision_boundary()
-    with pytest.raises(ValueError, match=r"shape \(3, 5\)"):
+    with pytest.raises(SliceError, match=r"shape \(3, 5\)"):
         boundary.distance(np.zeros((3, 5)))
 
 
