@@ -44,10 +44,11 @@ $(READY):
 demo: $(READY)  ## train on real digits and follow the linear regions; the report is demo_out/report.html
 	$(BIN)/splinecam-lite demo --out demo_out
 
-test: $(READY)  ## every test, doctest, README block and example
+test: $(READY)  ## every test, doctest, README block and example; the engine's also as plain Python
 	@# Once, and not in every test process at the same time.
 	$(BIN)/splinecam-lite warmup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(MAKE) --no-print-directory test-nojit
 
 test-quick: $(READY)  ## the tests that take no more than a few seconds each
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"

@@ -64,7 +64,7 @@ class Tuning(NamedTuple):
 
     group: int = 64
     """Knots cut at once (1 to 64)."""
-    block_vertices: int = 3000
+    block_vertices: int = 2000
     """A block with more vertices is cut into pieces ..."""
     piece_vertices: int = 1000
     """... of about this many."""
@@ -74,10 +74,10 @@ def tuning_for(plan: Plan) -> Tuning:
     """Return block sizes that suit a network.
 
     Every block costs a pass of its columns through what is left of the network, and K^2 for each of its
-    vertices. Small networks want blocks that stay in the cache (3,000 vertices, K near 100); where a pass is
-    dear, larger ones: on a network of 54,500 neurons 10,000 take 0.6 of the time of 3,000 (bench_engine,
+    vertices. Small networks want blocks that stay in the cache (2,000 vertices, K near 100); where a pass is
+    dear, larger ones: on a network of 54,500 neurons 10,000 take 0.7 of the time of 3,000 (bench_engine,
     convnet).
     """
     neurons = WORD * plan.n_words
-    vertices = min(max(neurons // 5, 3000), 10_000)
-    return Tuning(block_vertices=vertices, piece_vertices=vertices // 3)
+    vertices = min(max(neurons // 5, 2000), 10_000)
+    return Tuning(block_vertices=vertices, piece_vertices=vertices // 2)
