@@ -2,7 +2,6 @@
 
 import copy
 import time
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +12,6 @@ from splinecam_lite import Slice
 BATCH_SIZES = (256, 512, 1024, 2048, 4096)
 # A batch size is timed again, up to five times, until its runs took this long together.
 SHORT_SECONDS = 0.5
-
-
-class ForwardPass(NamedTuple):
-    """One float64 forward pass over all vertices; lifting them into the input space is not in the time."""
-
-    seconds: float
-    batch_size: int
-    outputs: np.ndarray  # (vertices, n_out)
 
 
 def run_regioncam(model: nn.Sequential, plane: Slice):
@@ -49,8 +40,13 @@ def run_regioncam(model: nn.Sequential, plane: Slice):
     return result
 
 
-def forward_pass(model: nn.Module, plane: Slice, vertices: np.ndarray, batch_size: int) -> ForwardPass:
-    """Time the float64 network over ``vertices`` (n, 2), ``batch_size`` at a time, on the current threads."""
+def forward_pass(
+    model: nn.Module, plane: Slice, vertices: np.ndarray, batch_size: int
+) -> tuple[float, np.ndarray]:
+    """Seconds and outputs (n, n_out) of the float64 network over ``vertices`` (n, 2), on the current threads.
+
+    ``batch_size`` vertices go through at a time; lifting them into the input space is not in the time.
+    """
     outputs, seconds = [], 0.0
     with torch.inference_mode():
         for start in range(0, len(vertices), batch_size):
@@ -59,7 +55,7 @@ def forward_pass(model: nn.Module, plane: Slice, vertices: np.ndarray, batch_siz
             y = model(x)
             seconds += time.perf_counter() - begin
             outputs.append(y.reshape(len(x), -1).numpy())
-    return ForwardPass(seconds, batch_size, np.concatenate(outputs))
+    return seconds, np.concatenate(outputs)
 
 
 def fastest_batch_size(model: nn.Module, plane: Slice, vertices: np.ndarray) -> int:
@@ -68,9 +64,9 @@ def fastest_batch_size(model: nn.Module, plane: Slice, vertices: np.ndarray) -> 
     per_vertex = {}
     for size in BATCH_SIZES:
         batch = vertices[:size]
-        seconds = [forward_pass(model, plane, batch, size).seconds]
+        seconds = [forward_pass(model, plane, batch, size)[0]]
         while sum(seconds) < SHORT_SECONDS and len(seconds) < 5:
-            seconds.append(forward_pass(model, plane, batch, size).seconds)
+            seconds.append(forward_pass(model, plane, batch, size)[0])
         per_vertex[size] = min(seconds) / len(batch)
     return min(per_vertex, key=per_vertex.__getitem__)
 

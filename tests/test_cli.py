@@ -367,3 +367,10 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     run = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
     assert "Traceback" not in run.stderr
     assert "Exception" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"), [(None, None), ("3", 3), ("fc", "fc"), ("linear_2", "linear_2"), ("-1", "-1")]
+)
+def test_an_output_is_a_number_or_a_name(given, wanted):
+    assert commands.wanted_output(given) == wanted

@@ -157,4 +157,11 @@ def _program(given: options.Network, input_shape: Sequence[int]) -> "Program":
         model = load_model(given.model, given.weights)
     with stage("tracing it"):
         scaling = normalisation(given)
-        return Program.from_module(model, tuple(input_shape), normalise=scaling, output=given.output)
+        return Program.from_module(
+            model, tuple(input_shape), normalise=scaling, output=wanted_output(given.output)
+        )
+
+
+def wanted_output(given: str | None) -> str | int | None:
+    """Read ``--output``: a number is an entry of the model's output, anything else a node or module."""
+    return int(given) if given is not None and given.isdecimal() else given

@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()  # now, where a reader that has gone is still caught
+        return code
     except KeyboardInterrupt:
         return _end("interrupted", INTERRUPTED)
     except (ComplexError, PredicateError) as error:
