@@ -1,6 +1,7 @@
 """The exact partition of a network on a slice: checks at the door, the engine, checks of the result."""
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import nn
 from tqdm import tqdm
 
@@ -159,6 +160,12 @@ def _one_thread_per_worker() -> Iterator[None]:
         _one_thread.leave()
 
 
+@functools.cache
+def _thread_pools() -> ThreadpoolController:
+    """The process's thread pools; to find them takes 5 ms, as long as a small partition."""
+    return ThreadpoolController()
+
+
 class _OneThread:
     """One thread for BLAS and torch, while anybody needs it; what was before, when the last has left.
 
@@ -176,7 +183,7 @@ class _OneThread:
                 with contextlib.ExitStack() as restore:
                     restore.callback(torch.set_num_threads, torch.get_num_threads())
                     torch.set_num_threads(1)
-                    restore.enter_context(threadpool_limits(limits=1))
+                    restore.enter_context(_thread_pools().limit(limits=1))
                     self._restore = restore.pop_all()
             self._users += 1
 
