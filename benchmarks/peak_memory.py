@@ -6,6 +6,8 @@ prints one line of JSON. Linux resets its high-water mark on request, so the net
 compiling of kernels are not counted; elsewhere the mark of the whole process is all there is.
 """
 
+import ctypes
+import gc
 import json
 import resource
 import subprocess
@@ -25,8 +27,13 @@ def resident_mb(field: str) -> float:
 
 
 def reset_high_water_mark() -> None:
-    """Start ``VmHWM`` again from what is held now."""
+    """Give freed memory back to the system, then start ``VmHWM`` again from what is held."""
     if STATUS.exists():
+        gc.collect()
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):
+            # Else what the network's training has freed would be used again and not be counted.
+            libc.malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
 
 

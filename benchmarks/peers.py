@@ -24,13 +24,12 @@ def run_regioncam(model: nn.Sequential, plane: Slice):
 
     half_width = float(np.abs(plane.domain).max())
     result = regioncam.Regioncam(size=half_width)
-    origin, directions = plane.origin, plane.directions
-    for layer in model:
+    for number, layer in enumerate(model):
         if isinstance(layer, nn.Linear):
             weight = layer.weight.detach().double().numpy()
             bias = layer.bias.detach().double().numpy()
-            if origin is not None:
-                weight, bias, origin = weight @ directions.T, bias + weight @ origin, None
+            if number == 0:
+                weight, bias = weight @ plane.directions.T, bias + weight @ plane.origin
             # RegionCam multiplies from the right and keeps no reference to what it is given.
             result.linear(np.ascontiguousarray(weight.T, dtype=np.float32), bias.astype(np.float32))
         elif isinstance(layer, nn.ReLU):

@@ -25,27 +25,35 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Input:
+    """Stands for an input of the chain."""
+
     index: int
 
 
 @dataclass(frozen=True)
 class Earlier:
+    """Stands for the result of an earlier step."""
+
     index: int
 
 
 @dataclass(frozen=True)
 class Constant:
+    """Stands for a constant of the chain, by name."""
+
     key: str
 
 
 @dataclass(frozen=True)
 class Batch:
+    """Stands for a multiple of the number of samples."""
+
     multiple: int
 
 
 @dataclass(frozen=True)
 class RunDtype:
-    pass
+    """Stands for the dtype in which the chain runs."""
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,7 @@ def ancestors(output: fx.Node) -> set[fx.Node]:
 
 
 def mixes_samples(node: fx.Node) -> TraceError:
+    """Return the error that says that a node lets one sample see another."""
     return TraceError(
         f"{where(node)} mixes the samples of a batch; treat each sample by itself, and keep the first axis "
         "for the samples, whatever their number"

@@ -24,6 +24,7 @@ def array(name: str, given: Any) -> Array:
 
 
 def finite(name: str, given: Any) -> Array:
+    """Read an array of finite numbers; ``name`` is what the error calls it."""
     numbers = array(name, given)
     bad = np.argwhere(~np.isfinite(numbers))
     if len(bad):

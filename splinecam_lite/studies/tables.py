@@ -13,6 +13,7 @@ Column = tuple[str, str, tuple[str | int, ...]]
 
 
 def tables(settings: Record, records: Sequence[Record]) -> list[str | Table]:
+    """Return the tables of the report, each after a sentence that says what is in it."""
     i = near_column(settings)
     layers = range(len(records[0]["partition"]["layers"]))
     slice_columns: list[Column] = [
