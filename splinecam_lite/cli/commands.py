@@ -163,5 +163,5 @@ def _program(given: options.Network, input_shape: Sequence[int]) -> "Program":
 
 
 def wanted_output(given: str | None) -> str | int | None:
-    """Read ``--output``: a number is an entry of the model's output, anything else a node or module."""
-    return int(given) if given is not None and given.isdecimal() else given
+    """Read ``--output``: ":3" is entry 3 of the output; "3" is a module's path, as in a Sequential."""
+    return int(given[1:]) if given is not None and given[:1] == ":" and given[1:].isdecimal() else given

@@ -32,7 +32,7 @@ class Network:
     """Shape of one input, e.g. 1 28 28. Default: that of the data."""
 
     output: Word = None
-    """Node or module path at which the network ends, or the number of one output. Default: all of them."""
+    """Node or module path at which the network ends, or :3 for output 3 alone. Default: all outputs."""
 
     normalise: Numbers = ()
     """MEAN STD: the network sees (x - MEAN) / STD. For several channels, all means and then all stds."""
