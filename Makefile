@@ -9,7 +9,7 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile
 BENCH_FLAGS ?=
 
 BIN := .venv/bin
-EXTRAS := data,bench,dev
+EXTRAS := data,exact,geo,bench,dev
 KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 READY := .venv/ready-$(KEY)
 

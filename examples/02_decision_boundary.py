@@ -39,14 +39,15 @@ print(f"trained: loss {loss.item():.4f}, accuracy {accuracy:.3f} on {len(points)
 plane = sc.Slice.box(-2, 2)
 part = sc.partition(model, plane)
 boundary = part.decision_boundary()
-print(f"{part.n_regions} activation regions, {boundary.n_cells} decision cells")
+print(f"{part.n_regions} activation regions, {part.n_linear_regions} linear regions")
+print(f"{boundary.n_cells} decision cells")
 print(f"decision boundary: {len(boundary.segments)} segments, {boundary.length:.4f} input units long")
 
 # In training knots move to where the classes meet: compare the density of regions there and elsewhere.
 distance = boundary.distance(part.interior_points())
 areas = part.areas()
 for name, where in (("within 0.25 of the boundary", distance < 0.25), ("elsewhere", distance >= 0.25)):
-    print(f"regions per square input unit {name}: {where.sum() / areas[where].sum():.0f}")
+    print(f"activation regions per square input unit {name}: {where.sum() / areas[where].sum():.0f}")
 
 margin = boundary.distance(plane.project(points))
 print(

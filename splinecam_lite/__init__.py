@@ -35,6 +35,7 @@ _HOME = {
     "SplineCamError": "splinecam_lite.errors",
     "TraceError": "splinecam_lite.errors",
     "Program": "splinecam_lite.network.program",
+    "Segment": "splinecam_lite.network.segments",
     "Slice": "splinecam_lite.network.slices",
     "Traced": "splinecam_lite.network.trace",
     "trace": "splinecam_lite.network.trace",
@@ -42,6 +43,7 @@ _HOME = {
     "partition": "splinecam_lite.partition.partition",
     "Partition": "splinecam_lite.partition.result",
     "Report": "splinecam_lite.partition.report",
+    "SegmentPartition": "splinecam_lite.partition.segments.result",
 }
 """Where each public name comes from. It is imported at first use: torch alone takes seconds."""
 
@@ -59,6 +61,8 @@ __all__ = [
     "PredicateError",
     "Program",
     "Report",
+    "Segment",
+    "SegmentPartition",
     "Slice",
     "SliceError",
     "SplineCamError",
@@ -89,12 +93,14 @@ if TYPE_CHECKING:
         TraceError,
     )
     from splinecam_lite.network.program import Program
+    from splinecam_lite.network.segments import Segment
     from splinecam_lite.network.slices import Slice
     from splinecam_lite.network.trace import Traced, trace
     from splinecam_lite.partition.boundary import DecisionBoundary
     from splinecam_lite.partition.partition import partition
     from splinecam_lite.partition.report import Report
     from splinecam_lite.partition.result import Partition
+    from splinecam_lite.partition.segments.result import SegmentPartition
 
 
 def __getattr__(name: str) -> Any:

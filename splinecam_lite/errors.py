@@ -38,3 +38,7 @@ class FileError(SplineCamError):
 
 class NeighbourhoodError(SplineCamError):
     """The points, radius or directions given do not make neighbourhoods."""
+
+
+class CertificateError(SplineCamError):
+    """A partition is not proved, or a certificate is about something else."""

@@ -99,12 +99,48 @@ def test_partition_of_a_box(user: Path, tmp_path: Path, capsys: pytest.CaptureFi
     )
     printed = capsys.readouterr()
     loaded = sc.Partition.load(out)
-    assert printed.out.startswith(f"{loaded.n_regions} activation regions")
+    assert printed.out.startswith(
+        f"{loaded.n_regions} activation regions, {loaded.n_linear_regions} linear regions, "
+        f"{loaded.n_decision_cells} decision cell"
+    )
     assert "tracing it" in printed.err
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["slice.npz", "slice.png"]
     whole = load_model("net.py:build", None)
     assert loaded.n_regions == sc.partition(whole, sc.Slice.box(-1, 1)).n_regions
+
+
+def test_exact_mode_is_an_option(user: Path, tmp_path: Path) -> None:
+    words = ["partition", "net.py:build", "--box", "-1", "1", "--out", str(tmp_path / "a.npz")]
+    for option, exact in ([], False), (["--exact"], True):
+        assert main(words + option) == 0
+        assert sc.Partition.load(tmp_path / "a.npz").exact == exact
+
+
+def test_every_format_is_written(user: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first_bytes = {
+        ".npz": b"PK",
+        ".geojson": b'{"type": "FeatureCollection"',
+        ".svg": b"<?xml",
+        ".parquet": b"PAR1",
+    }
+    for suffix, head in first_bytes.items():
+        out = tmp_path / f"slice{suffix}"
+        assert main(["partition", "net.py:build", "--box", "-1", "1", "--out", str(out)]) == 0
+        assert out.read_bytes().startswith(head)
+        assert capsys.readouterr().out.endswith(f"wrote {out}\n")
+    assert len(list(tmp_path.iterdir())) == len(first_bytes)
+
+
+def test_a_missing_package_is_refused_before_any_work(
+    user: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splinecam_lite.cli.files.find_spec", lambda name: None)
+    words = ["partition", "net.py:build", "--box", "-1", "1", "--out", str(tmp_path / "a.parquet")]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "needs geopandas and pyarrow: pip install 'splinecam-lite[geo]'" in said
+    assert "tracing" not in said
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,12 @@ MAY_IMPORT = {
     "cli": {"studies", "show", "complexity", "partition", "network", "engine"},
     "__init__": {"studies", "show", "complexity", "partition", "network", "engine"},
 }
-# The one arrow that points up: `part.plot()` is a convenience, and loads the room only when it is called.
-UPWARDS = {("partition/result.py", "splinecam_lite.show.plot")}
+# The arrows that point up: `part.plot()` and the like are conveniences, and load the room only when called.
+UPWARDS = {
+    ("partition/result.py", "splinecam_lite.show.plot"),
+    ("partition/formats.py", "splinecam_lite.show.svg"),
+    ("partition/segments/result.py", "splinecam_lite.show.segment"),
+}
 NAMELESS = {"utils", "util", "helpers", "helper", "misc", "common", "tools"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))

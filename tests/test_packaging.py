@@ -8,7 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-IMPORTED_AS = {"pillow": "PIL"}
+IMPORTED_AS = {"pillow": "PIL", "python-flint": "flint"}
+OPTIONAL = ("exact", "geo")
+"""Extras that the package itself may import, where they are needed and not before."""
 
 
 def declared(requirements: list[str]) -> set[str]:
@@ -17,11 +19,15 @@ def declared(requirements: list[str]) -> set[str]:
     return {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names}
 
 
-def imported(folder: str) -> set[str]:
-    """Top-level names of the third-party modules that the files of a folder import, however deep."""
+def imported(folder: str, *, at_once: bool = False) -> set[str]:
+    """Top-level names of the third-party modules that the files of a folder import.
+
+    However deep, or, with ``at_once``, only those that come with the file itself.
+    """
     names = set()
     for path in (ROOT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        for node in tree.body if at_once else ast.walk(tree):
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -29,8 +35,17 @@ def imported(folder: str) -> set[str]:
     return names - sys.stdlib_module_names - {"splinecam_lite"}
 
 
+def optional() -> set[str]:
+    return set().union(*(declared(PROJECT["optional-dependencies"][extra]) for extra in OPTIONAL))
+
+
 def test_the_package_imports_what_it_declares_and_nothing_else() -> None:
-    assert imported("splinecam_lite") == declared(PROJECT["dependencies"])
+    assert imported("splinecam_lite") - optional() == declared(PROJECT["dependencies"])
+
+
+def test_extras_are_imported_where_they_are_needed() -> None:
+    assert imported("splinecam_lite", at_once=True) & optional() == set()
+    assert {"geopandas", "pyarrow"} <= imported("splinecam_lite")
 
 
 def test_dependencies_have_lower_bounds_only() -> None:

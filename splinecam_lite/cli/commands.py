@@ -12,7 +12,7 @@ import numpy as np
 
 from splinecam_lite.cli import options
 from splinecam_lite.cli.console import stage
-from splinecam_lite.cli.files import check_writable, finished_file
+from splinecam_lite.cli.files import check_installed, check_writable, finished_file
 from splinecam_lite.cli.inputs import check_network, many_points, normalisation, slice_of, slice_points
 from splinecam_lite.cli.warmup import COMPILE_SECONDS, compile_at_first_use, use_every_kernel
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from splinecam_lite.network.program import Program
 
 FIGURES = (".png", ".pdf", ".svg", ".jpg")
+
+FORMATS = {
+    ".npz": "save",
+    ".geojson": "to_geojson",
+    ".svg": "to_svg",
+    ".parquet": "to_geoparquet",
+}
+"""The method of a partition that writes each kind of file."""
 
 POINTS_AT_ONCE = 256
 """Points between two steps of the progress bar of ``complexity``; the counts do not depend on it."""
@@ -30,8 +38,9 @@ SILENT_SECONDS = 2.0
 
 def partition(given: options.Partition) -> None:
     """Compute a partition; print its summary, save it and draw it as asked."""
-    check_writable("--out", given.out, (".npz",))
+    check_writable("--out", given.out, tuple(FORMATS))
     check_writable("--plot", given.plot, FIGURES)
+    check_installed(given.out)
     check_network(given)
     points = slice_points(given)
     _import_engine()
@@ -41,10 +50,11 @@ def partition(given: options.Partition) -> None:
 
     compile_at_first_use()
     decide = None if given.decide == "auto" else given.decide
-    result = partition(program, plane, decide=decide, threads=given.threads)
+    result = partition(program, plane, decide=decide, exact=given.exact, threads=given.threads)
     print(result.summary())
     if given.out is not None:
-        result.save(given.out)
+        with stage(f"writing {given.out}"):
+            getattr(result, FORMATS[given.out.suffix])(given.out)
         print(f"wrote {given.out}")
     if given.plot is not None:
         with stage("drawing"):

@@ -5,6 +5,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,23 @@ def check_writable(option: str, path: Path | None, suffixes: Sequence[str]) -> N
         raise Refusal(f"{option} is {path}, but there is no folder {path.parent}; make it first")
     if not os.access(path.parent, os.W_OK):
         raise Refusal(f"{option} is {path}, but nothing can be written to {path.parent}")
+
+
+def check_installed(path: Path | None) -> None:
+    """Refuse, before any work, a format whose package is missing.
+
+    Raises
+    ------
+    Refusal
+    """
+    if path is None or path.suffix != ".parquet":
+        return
+    missing = [name for name in ("geopandas", "pyarrow") if find_spec(name) is None]
+    if missing:
+        raise Refusal(
+            f"--out is {path}, which needs {' and '.join(missing)}: pip install 'splinecam-lite[geo]', "
+            "or write .geojson"
+        )
 
 
 @contextmanager

@@ -66,8 +66,11 @@ class Partition(Network):
     decide: Literal["auto", "argmax", "argmin", "zero"] = "auto"
     """What the decision boundary is of; auto: argmax of several outputs, the zero set of one."""
 
+    exact: bool = False
+    """Decide every sign without rounding. Default: a knot within 2^-40 of a vertex passes through it."""
+
     out: File = None
-    """Write the partition to this .npz file; splinecam_lite.Partition.load reads it."""
+    """Write .npz, which splinecam_lite.Partition.load reads, or the regions as .geojson, .parquet or .svg."""
 
     plot: File = None
     """Write a figure to this .png, .pdf, .svg or .jpg file."""

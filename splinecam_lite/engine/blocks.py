@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from splinecam_lite.engine.complex import edge_faces, signed_areas
+from splinecam_lite.engine.exact import Decisions
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.plan import Plan, Tuning
 from splinecam_lite.engine.propagate import Block, advance, set_bits, whole_domain
@@ -52,6 +53,7 @@ class Finished(NamedTuple):
     output_columns: np.ndarray  # (3+K, n_outputs)
     outputs: np.ndarray  # (V, n_outputs)
     snaps: np.ndarray  # (n, 4): pattern bit, u, v, displacement
+    decisions: Decisions
 
 
 @kernel
@@ -138,6 +140,7 @@ def take_up(piece: Piece) -> Block:
     frozen = whole.frozen.copy()
     set_bits(frozen, whole.knots[every])
     rows = np.flatnonzero(mixed)
+    edge_line = whole.edge_line[edges] if len(whole.edge_line) else whole.edge_line
     D = np.ascontiguousarray(fold_rows(whole.D[rows].T, fold).T)
     return Block(
         path=piece.path,
@@ -153,6 +156,9 @@ def take_up(piece: Piece) -> Block:
         step=whole.step,
         pending=whole.pending,
         snaps=whole.snaps if piece.path[-1] == 0 else [],
+        edge_line=edge_line,
+        chords={group: whole.chords[group] for group in np.unique(edge_line >> 32).tolist()},
+        decisions=whole.decisions if piece.path[-1] == 0 else Decisions(),
     )
 
 
@@ -177,6 +183,7 @@ def _finish(block: Block, plan: Plan) -> Finished:
         output_columns=output_columns,
         outputs=outputs,
         snaps=np.concatenate([NONE, *block.snaps]),
+        decisions=block.decisions,
     )
 
 

@@ -17,34 +17,25 @@ lies; and the answer 0 means that three chords meet in one vertex (`predicate.si
 **Insertion by walking.** Chord by chord, from ``a`` through the faces it crosses to ``b``. Going round the
 face in which the walk stands, counter-clockwise from the half-edge on its right, vertices lie right, right,
 ... until the first that does not: the walk leaves through that vertex (sign 0, or ``b``) or through the edge
-before it. The zone theorem bounds the edges seen by O(number of chords) for each chord.
-
-Local half-edges: ``2 p`` and ``2 p + 1`` are twins (``h ^ 1``); pairs ``0 .. n-1`` are the border's edges,
-the even one inside. ``end[h]`` is the border vertex towards which the line of ``h`` runs, so the half-edges
-out of any vertex are in the order of their ends round the border: which wedge holds a chord's way on needs no
-arithmetic.
+before it. The zone theorem bounds the edges seen by O(number of chords) for each chord. `half_edges` has the
+structure that is walked.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from splinecam_lite.engine.half_edges import connect, split_edge, wedge
 from splinecam_lite.engine.kernels import kernel
-from splinecam_lite.engine.predicate import bit, lowest, sign, without_lowest
+from splinecam_lite.engine.predicate import LOOSE, bit, count_bits, lowest, sign, without_lowest
 
-OK, BAD_SIGNS, BAD_WALK = 0, 1, 2
-"""Status of a face: cut; not one run of + and one of -; walk and interleaving of the ends disagree."""
+_ONE = np.uint64(1)
+
+OK, BAD_SIGNS, BAD_WALK, DOUBT = 0, 1, 2, 3
+"""Status of a face: cut; not one run of + and one of -; walk and interleaving of the ends disagree; in exact
+mode, a side that float64 does not decide."""
 
 RIGHT, ON, LEFT, UNKNOWN = -1, 0, 1, 2
-
-
-class Border(NamedTuple):
-    """Border of the face at hand with the new vertices on it, counter-clockwise; scratch."""
-
-    vertex: np.ndarray  # (n,) int32: number in the new complex
-    edge: np.ndarray  # (n,) int32: new edge from vertex i to vertex i + 1
-    positive: np.ndarray  # (n,) uint64
-    negative: np.ndarray  # (n,) uint64
 
 
 class Chords(NamedTuple):
@@ -59,19 +50,17 @@ class Chords(NamedTuple):
     crossed_at: np.ndarray  # (c,) int64: local vertex where
 
 
-class Local(NamedTuple):
-    """Half-edges and vertices of the face at hand; scratch. -1 where there is none."""
+class Sides(NamedTuple):
+    """On which side of a knot two others cross, where that is known exactly; see `exact`."""
 
-    next: np.ndarray  # (h,) int32
-    previous: np.ndarray  # (h,) int32
-    origin: np.ndarray  # (h,) int32: local vertex; border vertices first
-    chord: np.ndarray  # (h,) int32: -1 on the border
-    end: np.ndarray  # (h,) int32
-    seen: np.ndarray  # (h,) bool
-    vertex: np.ndarray  # (v,) int32: number in the new complex
-    out: np.ndarray  # (v,) int32: one half-edge out of the vertex
-    side: np.ndarray  # (v,) int8: of the chord that is being inserted
-    side_of: np.ndarray  # (v,) int32: the chord for which `side` holds
+    exact: bool  # within tolerance is no answer: ask
+    face: np.ndarray  # (F,) int64: number of a face among those asked about, -1 for all others
+    ptr: np.ndarray  # (n + 1,) int64
+    side: np.ndarray  # flat int8: (m, m, m) for the m knots that cut the face, ascending
+
+
+NO_SIDES = Sides(False, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int8))
+"""Every side is found by the float64 predicate."""
 
 
 class Vertices(NamedTuple):
@@ -80,6 +69,7 @@ class Vertices(NamedTuple):
     Z: np.ndarray  # (capacity, knots) float64
     parents: np.ndarray  # (capacity, 2) int32
     place: np.ndarray  # (capacity,) float64
+    knot: np.ndarray  # (capacity,) int8: of a crossing inside a face: the knot whose values say where it is
     snapped: np.ndarray  # (capacity, 2) int64: vertex and knot moved onto it
     residue: np.ndarray  # (capacity,) float64: the |z| that was dropped
 
@@ -181,8 +171,47 @@ def _side_past_crossing(local, chords, c, d, q, n):
 
 
 @kernel
-def _side(local, chords, vertices, tolerance, c, q, n):
-    """Return the side of local vertex ``q`` of chord ``c``; combinatorial wherever that decides."""
+def _known_side(local, chords, sides, face, cut, c, q):
+    """Return the side of crossing ``q`` of chord ``c`` from the face's table, UNKNOWN if it has none."""
+    number = sides.face[face] if len(sides.face) else -1
+    if number < 0:
+        return UNKNOWN
+    h = local.out[q]
+    while local.chord[h] == c:
+        h = local.previous[h] ^ 1
+    first = other = local.chord[h]
+    while other == first or other == c:
+        h = local.previous[h] ^ 1
+        other = local.chord[h]
+    m = count_bits(cut)
+    i, j, k = _rank(cut, chords.knot[first]), _rank(cut, chords.knot[other]), _rank(cut, chords.knot[c])
+    return sides.side[sides.ptr[number] + (i * m + j) * m + k]
+
+
+@kernel
+def _rank(word, k):
+    """Return how many bits of ``word`` come before bit ``k``."""
+    return count_bits(word & (bit(k) - _ONE))
+
+
+@kernel
+def _uncertain(vertices, tolerance, v, k):
+    """Return how large a value of knot ``k`` at crossing ``v`` may be and yet have the wrong sign.
+
+    The crossing lies where knot ``j`` is 0 between its parents; an error of ``z_j`` moves it, and the value
+    of ``k`` changes with it: much where ``j`` runs almost along the way from one parent to the other.
+    """
+    u, w, j = vertices.parents[v, 0], vertices.parents[v, 1], vertices.knot[v]
+    moved = tolerance[j] / abs(vertices.Z[u, j] - vertices.Z[w, j])
+    return LOOSE * tolerance[k] + moved * abs(vertices.Z[u, k] - vertices.Z[w, k])
+
+
+@kernel
+def _side(local, chords, vertices, tolerance, sides, face, cut, c, q, n):
+    """Return the side of local vertex ``q`` of chord ``c``; combinatorial wherever that decides.
+
+    UNKNOWN in exact mode, where float64 does not decide and nobody has been asked.
+    """
     if q < n:
         return _border_side(q, chords.a[c], chords.b[c], n)
     if local.side_of[q] == c:
@@ -201,80 +230,27 @@ def _side(local, chords, vertices, tolerance, c, q, n):
         if h == first or side != UNKNOWN:
             break
     if side == UNKNOWN:
-        side = sign(vertices.Z[local.vertex[q], chords.knot[c]], tolerance[chords.knot[c]])
+        v, k = local.vertex[q], chords.knot[c]
+        if not sides.exact:
+            side = sign(vertices.Z[v, k], tolerance[k])
+        else:
+            side = sign(vertices.Z[v, k], _uncertain(vertices, tolerance, v, k))
+            if side == ON:
+                side = _known_side(local, chords, sides, face, cut, c, q)
     local.side[q], local.side_of[q] = side, c
     return side
 
 
 @kernel
-def _wedge(local, p, b, n):
-    """Return the half-edge out of ``p`` on the right of the wedge towards border vertex ``b``, or -1."""
-    first = h = 2 * p if p < n else local.out[p]
-    while True:
-        g = local.previous[h] ^ 1
-        if p < n:
-            found = (local.end[h] - p) % n < (b - p) % n < (local.end[g] - p) % n
-        else:
-            found = 0 < (b - local.end[h]) % n < (local.end[g] - local.end[h]) % n
-        if found:
-            return h
-        h = g
-        if h == first or (p < n and (h & 1) and h < 2 * n):
-            return -1
-
-
-@kernel
-def _link(local, h, g):
-    local.next[h], local.previous[g] = g, h
-
-
-@kernel
-def _split_edge(local, g, r, pair):
-    """Cut the edge of half-edge ``g`` at vertex ``r``; ``pair`` is the new pair of half-edges.
-
-    before                    after
-    x --g--------> y          x --g--> r --k--> y
-    x <--------t-- y          x <--t-- r <--m-- y
-    """
-    t, k, m = g ^ 1, 2 * pair, 2 * pair + 1
-    y = local.origin[t]
-    after, before = local.next[g], local.previous[t]
-    _link(local, g, k)
-    _link(local, k, after)
-    _link(local, before, m)
-    _link(local, m, t)
-    local.origin[k], local.origin[m], local.origin[t] = r, y, r
-    local.chord[k] = local.chord[m] = local.chord[g]
-    local.end[k], local.end[m] = local.end[g], local.end[t]
-    local.seen[k] = local.seen[m] = False
-    local.out[r] = k
-    if local.out[y] == t:
-        local.out[y] = m
-
-
-@kernel
-def _connect(local, h, g, pair, c, a, b):
-    """Cut the face of ``h`` by an edge of chord ``c``, from the origin of ``h`` to the target of ``g``."""
-    k, m = 2 * pair, 2 * pair + 1
-    before, after = local.previous[h], local.next[g]
-    local.origin[k], local.origin[m] = local.origin[h], local.origin[g ^ 1]
-    local.chord[k] = local.chord[m] = c
-    local.end[k], local.end[m] = b, a
-    local.seen[k] = local.seen[m] = False
-    _link(local, before, k)
-    _link(local, k, after)
-    _link(local, g, m)
-    _link(local, m, h)
-
-
-@kernel
-def _new_vertex(border, chords, vertices, tolerance, c, d, n_vertices):
+def _new_vertex(border, chords, vertices, c, d, n_vertices):
     """Place the crossing of chords ``c`` and ``d`` between the ends of ``d``."""
     Z, k = vertices.Z, chords.knot[c]
     u, w = border.vertex[chords.a[d]], border.vertex[chords.b[d]]
     t = Z[u, k] / (Z[u, k] - Z[w, k])
+    if not 0.0 <= t <= 1.0:  # the ends are so close that their values are rounding: anywhere between will do
+        t = 0.5
     vertices.parents[n_vertices, 0], vertices.parents[n_vertices, 1] = u, w
-    vertices.place[n_vertices] = t
+    vertices.place[n_vertices], vertices.knot[n_vertices] = t, k
     for i in range(Z.shape[1]):
         Z[n_vertices, i] = (1.0 - t) * Z[u, i] + t * Z[w, i]
     _put_on(vertices, chords, d, n_vertices)
@@ -291,51 +267,39 @@ def _put_on(vertices, chords, c, v):
 
 
 @kernel
-def start_face(border, n, local):
-    """Lay the border's half-edges."""
-    for i in range(n):
-        h, j = 2 * i, (i + 1) % n
-        local.origin[h], local.origin[h + 1] = i, j
-        local.chord[h] = local.chord[h + 1] = -1
-        local.end[h], local.end[h + 1] = j, i
-        _link(local, h, 2 * j)
-        local.next[h + 1] = local.previous[h + 1] = -1
-        local.seen[h], local.seen[h + 1] = False, True
-        local.vertex[i], local.out[i] = border.vertex[i], h
-
-
-@kernel
-def insert_chord(border, n, chords, c, local, vertices, tolerance, counts):
+def insert_chord(border, n, chords, c, local, vertices, tolerance, sides, face, cut, counts):
     """Walk chord ``c`` from ``a`` to ``b`` through the face; counts: local vertices, pairs, vertices, snaps.
 
     Returns
     -------
     status : int
-        OK, or BAD_WALK: the structure is then not to be used.
+        OK; or BAD_WALK or DOUBT: the structure is then not to be used.
     """
     a, b = chords.a[c], chords.b[c]
     p, n_crossed = a, 0
-    h = _wedge(local, p, b, n)
+    h = wedge(local, p, b, n)
     while h >= 0:
         g = h
         q = local.origin[g ^ 1]
-        side = _side(local, chords, vertices, tolerance, c, q, n)
+        side = _side(local, chords, vertices, tolerance, sides, face, cut, c, q, n)
         steps = 0
         while side == RIGHT and steps < 2 * counts[1]:
             g = local.next[g]
             q = local.origin[g ^ 1]
-            side = _side(local, chords, vertices, tolerance, c, q, n)
+            side = _side(local, chords, vertices, tolerance, sides, face, cut, c, q, n)
             steps += 1
         across = -1
+        if side == UNKNOWN:
+            return DOUBT
         if side == LEFT:
             d = local.chord[g]
             if d < 0 or chords.crossed[d] == c or not interleave(chords, c, d, n):
                 return BAD_WALK
-            _new_vertex(border, chords, vertices, tolerance, c, d, counts[2])
+            _new_vertex(border, chords, vertices, c, d, counts[2])
             q = counts[0]
             local.vertex[q] = counts[2]
             local.side_of[q] = -1
-            _split_edge(local, g, q, counts[1])
+            split_edge(local, g, q, counts[1])
             counts[0] += 1
             counts[1] += 1
             counts[2] += 1
@@ -345,14 +309,14 @@ def insert_chord(border, n, chords, c, local, vertices, tolerance, counts):
         elif side == RIGHT:
             return BAD_WALK
         elif q >= n:
-            n_crossed += _cross_at_vertex(local, chords, vertices, c, q, n, counts)
+            n_crossed += _cross_at_vertex(local, chords, vertices, sides.exact, c, q, n, counts)
         elif q != b:
             return BAD_WALK
-        _connect(local, h, g, counts[1], c, a, b)
+        connect(local, h, g, counts[1], c, a, b)
         counts[1] += 1
         if q == b:
             return OK if n_crossed == _interleaving(chords, c, n) else BAD_WALK
-        h = across if across >= 0 else _wedge(local, q, b, n)
+        h = across if across >= 0 else wedge(local, q, b, n)
     return BAD_WALK
 
 
@@ -366,10 +330,10 @@ def _interleaving(chords, c, n):
 
 
 @kernel
-def _cross_at_vertex(local, chords, vertices, c, q, n, counts):
+def _cross_at_vertex(local, chords, vertices, exact, c, q, n, counts):
     """Let chord ``c`` pass through the crossing ``q`` of others; return how many chords it meets there."""
     v, k = local.vertex[q], chords.knot[c]
-    if vertices.Z[v, k] != 0.0:
+    if vertices.Z[v, k] != 0.0 and not exact:
         i = counts[3]
         vertices.snapped[i, 0], vertices.snapped[i, 1] = v, k
         vertices.residue[i] = abs(vertices.Z[v, k])

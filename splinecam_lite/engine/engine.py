@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from splinecam_lite.engine.blocks import Finished, run_blocks
-from splinecam_lite.engine.complex import OUTER, Complex, check_complex
+from splinecam_lite.engine.complex import OUTER, Complex, check_complex, thin_faces
+from splinecam_lite.engine.exact import Decisions
 from splinecam_lite.engine.labels import Patterns, edge_knots
 from splinecam_lite.engine.plan import Plan, Tuning, tuning_for
 from splinecam_lite.engine.sewing import SeamMismatch, Sewn, sew
@@ -50,6 +51,8 @@ class EngineResult(NamedTuple):
     snaps: np.ndarray  # (n, 4): pattern bit, u, v, displacement
     moved: float  # largest distance over which a vertex was moved: snapped, or across a seam; chart units
     attempts: int  # times the domain was cut up
+    thin: np.ndarray  # (n,) faces whose areas float64 does not tell; only exact mode lets them pass
+    decisions: Decisions  # signs decided by each stage; all 0 but in exact mode
 
 
 def factored_patterns(blocks: tuple[Block, ...]) -> Patterns:
@@ -110,13 +113,18 @@ def run(
     PredicateError
         Where signs contradict each other beyond what rounding explains.
     ComplexError
-        Where the result breaks an invariant of `Complex`.
+        Where the result breaks an invariant of `Complex`. In exact mode the caller checks the areas of
+        ``thin`` faces.
     """
     finished, sewn, attempts = _sewn(plan, tuning or tuning_for(plan), threads, progress)
     complex = sewn.complex
     snaps = np.concatenate([b.snaps for b in finished])
     moved = max(sewn.apart, float(snaps[:, 3].max(initial=0.0)))
-    check_complex(complex, plan.domain, moved)
+    thin = np.empty(0, np.int64) if plan.forms_of is None else thin_faces(complex, plan.domain)
+    check_complex(complex, plan.domain, moved, thin)
+    decisions = Decisions()
+    for block in finished:
+        decisions.add(block.decisions)
     blocks = tuple(
         Block(int(first), len(b.mesh.face_ptr) - 1, b.knots, b.D, b.bits, b.frozen, b.output_columns)
         for first, b in zip(sewn.first_faces[:-1], finished, strict=True)
@@ -128,4 +136,4 @@ def run(
         raise ComplexError(f"no knot lies on edge {e}, between faces {complex.edge_faces[e].tolist()}")
     outputs = np.empty((complex.n_vertices, blocks[0].output_columns.shape[1]))
     outputs[sewn.vertex] = np.concatenate([b.outputs for b in finished])
-    return EngineResult(complex, blocks, outputs, ptr, knots, snaps, moved, attempts)
+    return EngineResult(complex, blocks, outputs, ptr, knots, snaps, moved, attempts, thin, decisions)

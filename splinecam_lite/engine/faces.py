@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from splinecam_lite.engine.chords import Border, Chords, Local, Vertices
+from splinecam_lite.engine.chords import Chords, Vertices
+from splinecam_lite.engine.half_edges import Border, Local
 from splinecam_lite.engine.kernels import kernel
 
 
@@ -206,7 +207,7 @@ def room_for(
         np.empty(n_edges, i4),
         Vertices(
             np.empty((capacity, n_knots)), np.empty((capacity, 2), i4), np.empty(capacity),
-            np.empty((n_crossings, 2), np.int64), np.empty(n_crossings),
+            np.empty(capacity, np.int8), np.empty((n_crossings, 2), np.int64), np.empty(n_crossings),
         ),
         np.zeros(2, np.int64),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from splinecam_lite.engine.lines import FormsOf
 from splinecam_lite.engine.predicate import WORD
 
 
@@ -37,7 +38,7 @@ class KnotStep(NamedTuple):
     left_intercept: np.ndarray  # (n_neurons,)
     breakpoints: np.ndarray  # (n_breakpoints, n_neurons)
     jumps: np.ndarray  # (n_breakpoints, n_neurons); 0 = no knot
-    tolerance: np.ndarray  # (n_breakpoints, n_neurons): SNAP * S_k
+    tolerance: np.ndarray  # (n_breakpoints, n_neurons): SNAP * S_k; below it, 0 or, in exact mode, a question
 
 
 class Plan(NamedTuple):
@@ -48,6 +49,12 @@ class Plan(NamedTuple):
     domain: np.ndarray  # (m, 2): convex polygon, counter-clockwise
     output: int
     n_words: int  # words of a pattern
+    forms_of: FormsOf | None = None  # exact mode: who computes coefficients without rounding
+
+    @property
+    def diameter(self) -> float:
+        """The longer side of the domain's bounding box."""
+        return float(np.ptp(self.domain, axis=0).max())
 
     def last_uses(self) -> dict[int, int]:
         """Return for each value the last step that reads it; ``len(steps)`` for the output."""

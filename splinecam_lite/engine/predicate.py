@@ -34,6 +34,15 @@ def knot_tolerance(scale, breakpoint):
     return SNAP * np.maximum(scale, np.abs(breakpoint))
 
 
+LOOSE = 2.0**10
+"""In exact mode a value within this many tolerances is computed without rounding: 2^20 roundings of a
+factored value, so that what is larger has the sign it seems to have."""
+
+FLAT = 2.0**30
+"""In exact mode the two values between which a knot crosses are computed without rounding where they differ
+by less than this many tolerances (2^-10 of the scale) over the diameter of the domain: the knot runs along
+the edge, and where it crosses would be uncertain by more than 2^-40 of the diameter."""
+
 _ONE = np.uint64(1)
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
 _POSITION = np.empty(64, np.int64)
@@ -116,6 +125,23 @@ def sign_words(Z, tolerance):
                     Z[v, k] = 0.0
                     n += 1
     return positive, negative, snapped, residue
+
+
+@kernel
+def small_values(Z, bound):
+    """Return (n, 2) int64: vertex and knot of each value of ``Z`` (V, knots) within ``bound`` (knots,)."""
+    n = 0
+    for v in range(Z.shape[0]):
+        for k in range(Z.shape[1]):
+            n += abs(Z[v, k]) <= bound[k]
+    out = np.empty((n, 2), np.int64)
+    n = 0
+    for v in range(Z.shape[0] if len(out) else 0):
+        for k in range(Z.shape[1]):
+            if abs(Z[v, k]) <= bound[k]:
+                out[n, 0], out[n, 1] = v, k
+                n += 1
+    return out
 
 
 @kernel

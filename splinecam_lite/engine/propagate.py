@@ -9,15 +9,18 @@ knot step      screen -> knots that divide the faces of the block
                           of the block, with its slope jump
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from splinecam_lite.engine.exact import Decisions, Oracle, State
 from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.lines import Chords, after_cut, sides_of
 from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan, Tuning
-from splinecam_lite.engine.predicate import sign_words
+from splinecam_lite.engine.predicate import FLAT, sign_words
 from splinecam_lite.engine.snaps import at_crossings, at_vertices
-from splinecam_lite.engine.subdivide import BAD_SIGNS, OK, Mesh, mix, subdivide
+from splinecam_lite.engine.subdivide import BAD_SIGNS, OK, Cut, Mesh, mix, subdivide
 from splinecam_lite.engine.values import append_bits, divided, undecided
 from splinecam_lite.errors import ModelError, PredicateError
 
@@ -53,6 +56,12 @@ class Block:
         Knots of that step (flat, in the step) still to be cut; None before screening.
     snaps : list of arrays (n, 4)
         Pattern bit, u, v, displacement.
+    edge_line : (E,) int64
+        The line on which each edge lies, see `lines`; empty outside exact mode.
+    chords : dict
+        What the lines' numbers mean.
+    decisions : Decisions
+        How many signs each stage has decided, in exact mode.
     """
 
     path: tuple[int, ...]
@@ -68,6 +77,9 @@ class Block:
     step: int = 0
     pending: np.ndarray | None = None
     snaps: list[np.ndarray] = field(default_factory=list)
+    edge_line: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    chords: dict[int, Chords] = field(default_factory=dict)
+    decisions: Decisions = field(default_factory=Decisions)
 
     @property
     def n_vertices(self) -> int:
@@ -94,6 +106,8 @@ def whole_domain(plan: Plan) -> Block:
         bits=np.zeros((1, 0), np.uint64),
         frozen=np.zeros(plan.n_words, np.uint64),
         columns={0: plan.input_columns},
+        edge_line=np.arange(m if plan.forms_of else 0),  # group 0: the sides
+        chords={0: sides_of(plan.domain)} if plan.forms_of else {},
     )
 
 
@@ -112,11 +126,11 @@ def advance(block: Block, plan: Plan, last_uses: dict[int, int], tuning: Tuning)
         else:
             if _too_large(block, tuning):
                 return False
-            _screen(block, step)
+            _screen(block, step, plan)
             while len(block.pending):
                 if _too_large(block, tuning):
                     return False
-                _cut_group(block, step, tuning.group)
+                _cut_group(block, step, tuning.group, plan)
             _apply_activation(block, step)
             block.pending = None
         block.columns = {v: c for v, c in block.columns.items() if last_uses.get(v, -1) > block.step}
@@ -151,7 +165,18 @@ def _preactivations(block: Block, step: KnotStep) -> np.ndarray:
     return columns.reshape(len(columns), -1)
 
 
-def _screen(block: Block, step: KnotStep) -> None:
+def _oracle(block: Block, plan: Plan, bits: np.ndarray, tolerance: np.ndarray) -> Oracle | None:
+    """Return who answers questions about the block as it is now, in exact mode."""
+    if plan.forms_of is None:
+        return None
+    state = State(
+        block.mesh, block.n_vertices, block.edge_line, block.chords, block.frozen, block.knots, block.bits,
+        np.ascontiguousarray(block.C[:, :2]), FLAT * tolerance / plan.diameter,
+    )  # fmt: skip
+    return Oracle(state, plan.forms_of, block.decisions, bits)
+
+
+def _screen(block: Block, step: KnotStep, plan: Plan) -> None:
     """Find the knots that change sign in the block; the others are frozen on their side.
 
     A block that arrives with pending knots, a piece of a larger one, looks at these alone.
@@ -171,8 +196,9 @@ def _screen(block: Block, step: KnotStep) -> None:
         block.frozen[start : start + len(padded) // 8] = padded.view(np.uint64)
     if len(block.pending):
         bits = step.first_bit + block.pending
+        oracle = _oracle(block, plan, bits, step.tolerance.reshape(-1)[block.pending])
         divides, on, snaps = divided(
-            block.C, block.mesh, z, step.breakpoints, step.tolerance, block.pending, bits
+            block.C, block.mesh, z, step.breakpoints, step.tolerance, block.pending, bits, oracle
         )
         block.snaps.append(snaps)
         set_bits(block.frozen, bits[on])
@@ -184,22 +210,28 @@ def set_bits(words: np.ndarray, bits: np.ndarray) -> None:
     np.bitwise_or.at(words, bits >> 6, np.uint64(1) << (bits & 63).astype(np.uint64))
 
 
-def _cut_group(block: Block, step: KnotStep, group: int) -> None:
+def _cut_group(block: Block, step: KnotStep, group: int, plan: Plan) -> None:
     """Cut all faces at the next knots of the step."""
     knots, block.pending = block.pending[:group], block.pending[group:]
     z = _preactivations(block, step)
     rows = z[:, knots % z.shape[1]].T.copy()
     rows[:, CONSTANT] -= step.breakpoints.reshape(-1)[knots]
     tolerance = step.tolerance.reshape(-1)[knots]
+    bits = step.first_bit + knots
     Z = block.C[:, : rows.shape[1]] @ rows.T
-    positive, negative, snapped, residue = sign_words(Z, tolerance)
-    cut = subdivide(block.mesh, Z, tolerance, positive, negative)
+    oracle = _oracle(block, plan, bits, tolerance)
+    if oracle is not None:
+        oracle.settle(Z, tolerance, bits)
+    at_vertex = tolerance if oracle is None else np.zeros_like(tolerance)
+    positive, negative, snapped, residue = sign_words(Z, at_vertex)
+    cut = subdivide(block.mesh, Z, tolerance, positive, negative, oracle)
     if cut.status != OK:
         raise PredicateError(_explain(cut.status, cut.culprit, step, knots))
-    bits = step.first_bit + knots
     block.snaps.append(at_vertices(block.mesh, block.C, Z, snapped, residue, bits))
     K, n = len(block.knots), len(knots)
     n_old = block.n_vertices
+    if oracle is not None:
+        block.edge_line, block.chords = _with_chords(block, cut, bits)
     block.C = mix(block.C, cut.parents, cut.place, cut.Z)
     D = np.zeros((K + n, 3 + K + n))
     D[:K, : 3 + K] = block.D
@@ -218,6 +250,18 @@ def _cut_group(block: Block, step: KnotStep, group: int) -> None:
     )
     block.mesh = cut.mesh
     block.snaps.append(at_crossings(cut, block.C, bits))
+
+
+_groups = itertools.count(1)
+"""Numbers for groups of chords, of all blocks and threads; 0 are the sides of the domain."""
+
+
+def _with_chords(block: Block, cut: Cut, bits: np.ndarray) -> tuple[np.ndarray, dict[int, Chords]]:
+    """Return the lines of the edges after a cut, and what their numbers mean."""
+    group = next(_groups)
+    edge_line, face, knot = after_cut(block.edge_line, cut, group)
+    drawn = Chords(face, bits[knot], block.frozen, block.knots, block.bits, {})
+    return edge_line, {**block.chords, group: drawn}
 
 
 @kernel

@@ -1,10 +1,10 @@
 """Sew finished blocks together along their seams into one complex.
 
 Each seam was one edge when it was cut; by the end both sides have cut it further, each by itself. The pieces
-of each side are put in order along the seam, and the i-th piece of one side is the i-th piece of the other:
-by seam and position, never by coordinates. Two sides with different numbers of pieces, or whose pieces lie in
-different places, have decided a borderline sign differently: `SeamMismatch`, and the caller cuts the domain
-elsewhere.
+of each side are put in order along the seam, from vertex to vertex, and the i-th piece of one side is the
+i-th piece of the other: by seam and position, never by coordinates. Two sides with different numbers of
+pieces, or whose pieces lie in different places, have decided a borderline sign differently: `SeamMismatch`,
+and the caller cuts the domain elsewhere.
 """
 
 from typing import NamedTuple
@@ -54,27 +54,80 @@ def _on_left(edge_vertices, face_ptr, face_vertex, face_edge):
     return left
 
 
-def _pair_seams(seam, place, left) -> tuple[np.ndarray, np.ndarray]:
+@kernel
+def _paths(groups, edges, n_vertices):
+    """Follow the pieces of each group from vertex to vertex.
+
+    Parameters
+    ----------
+    groups : (n,) int64
+        Ascending: one side of one seam.
+    edges : (n, 2) int64
+        Start and end of each piece; all run along the seam.
+
+    Returns
+    -------
+    path, position : (n,) int64
+        Number of the path to which a piece belongs, and of the piece on it.
+    first, last : (n_paths,) int64
+        Pieces at the ends of each path.
+    """
+    path, position = np.full(len(groups), -1, np.int64), np.zeros(len(groups), np.int64)
+    first, last = np.empty(len(groups), np.int64), np.empty(len(groups), np.int64)
+    starting, ends = np.full(n_vertices, -1, np.int64), np.zeros(n_vertices, np.bool_)
+    low = n_paths = 0
+    while low < len(groups):
+        high = low
+        while high < len(groups) and groups[high] == groups[low]:
+            starting[edges[high, 0]], ends[edges[high, 1]] = high, True
+            high += 1
+        for i in range(low, high):
+            if not ends[edges[i, 0]]:
+                piece, n = i, 0
+                first[n_paths] = i
+                while piece >= 0:
+                    path[piece], position[piece], last[n_paths] = n_paths, n, piece
+                    piece = starting[edges[piece, 1]]
+                    n += 1
+                n_paths += 1
+        for i in range(low, high):
+            starting[edges[i, 0]], ends[edges[i, 1]] = -1, False
+        low = high
+    return path, position, first[:n_paths].copy(), last[:n_paths].copy()
+
+
+def _pair_seams(seam, place, left, edges, n_vertices: int) -> tuple[np.ndarray, np.ndarray]:
     """Pair the pieces on both sides of all seams.
+
+    A side may be shared by several blocks, and a block may have several parts of it. Within such a part,
+    pieces follow each other from vertex to vertex, however short they are; the parts are put in order by
+    where they start.
 
     Parameters
     ----------
     seam : (n,) int64
     place : (n, 2) float64
     left : (n,) bool
-        The block lies on the left of the edge, as it runs.
+        The block lies on the left of the edge.
+    edges : (n, 2) int64
+        Start and end vertex; pieces run as their seam does, and no vertex belongs to two blocks.
 
     Returns
     -------
     one, other : (m,) int64
         Pieces that are one edge.
     """
-    left_of_seam = left == (place[:, 0] < place[:, 1])
-    order = np.lexsort((place.min(axis=1), seam))
-    one, other = order[left_of_seam[order]], order[~left_of_seam[order]]
+    group = 2 * seam + left
+    order = np.argsort(group, kind="stable")
+    path, position, first, last = _paths(group[order], edges[order], n_vertices)
+    if (path < 0).any():
+        raise SeamMismatch("the pieces on one side of a seam go round in a circle")
+    start, stop = place[order[first], 0], place[order[last], 1]
+    order = order[np.lexsort((position, stop[path], start[path], group[order]))]
+    one, other = order[left[order]], order[~left[order]]
     if len(one) != len(other) or not np.array_equal(seam[one], seam[other]):
         raise SeamMismatch("the two sides of a seam have different numbers of vertices")
-    apart = np.abs(np.sort(place[one], axis=1) - np.sort(place[other], axis=1))
+    apart = np.abs(place[one] - place[other])
     if apart.size and apart.max() > PAIRED_ROUNDING:
         raise SeamMismatch(f"the two sides of a seam have vertices {apart.max():.3g} of its length apart")
     return one, other
@@ -124,12 +177,10 @@ def sew(blocks: list[Finished], n_sides: int) -> Sewn:
     on_seam = np.flatnonzero(seam >= n_sides)
     left = np.concatenate([_on_left(*b.mesh)[b.seam >= n_sides] for b in blocks])
     place = np.concatenate([b.seam_place[b.seam >= n_sides] for b in blocks])
-    one, other = _pair_seams(seam[on_seam], place, left)
-    forward = np.where(place[one, 0] < place[one, 1], 0, 1)
-    backward = np.where(place[other, 0] < place[other, 1], 0, 1)
+    one, other = _pair_seams(seam[on_seam], place, left, edges[on_seam], int(vertex_offset[-1]))
     one, other = on_seam[one], on_seam[other]
-    low = edges[one, forward], edges[other, backward]
-    high = edges[one, 1 - forward], edges[other, 1 - backward]
+    low = edges[one, 0], edges[other, 0]
+    high = edges[one, 1], edges[other, 1]
 
     vertex = _representatives(
         int(vertex_offset[-1]), np.concatenate((low[0], high[0])), np.concatenate((low[1], high[1]))

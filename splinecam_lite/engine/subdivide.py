@@ -12,20 +12,21 @@ that is affine on the faces of the old mesh, and so every factored coordinate, i
 (`mix`).
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from splinecam_lite.engine.chords import (
     BAD_SIGNS,
-    BAD_WALK,
+    DOUBT,
+    NO_SIDES,
     OK,
+    Sides,
     chord_ends,
     gather_chords,
     insert_chord,
-    start_face,
 )
-from splinecam_lite.engine.crossings import cut_edges
+from splinecam_lite.engine.crossings import NO_ORDERS, EdgeCuts, close_crossings, cut_edges, flat_crossings
 from splinecam_lite.engine.faces import (
     EDGES,
     Mesh,
@@ -37,8 +38,12 @@ from splinecam_lite.engine.faces import (
     split_edges,
     write_arrangement,
 )
+from splinecam_lite.engine.half_edges import start_face
 from splinecam_lite.engine.kernels import kernel
-from splinecam_lite.engine.predicate import count_bits, lowest, without_lowest
+from splinecam_lite.engine.predicate import LOOSE, count_bits, lowest, without_lowest
+
+if TYPE_CHECKING:
+    from splinecam_lite.engine.exact import Oracle
 
 __all__ = ["BAD_SIGNS", "OK", "Cut", "Mesh", "mix", "subdivide"]
 
@@ -62,7 +67,21 @@ class Cut(NamedTuple):
 
 
 @kernel
-def _arrange(written, scratch, n, cut, base, f, tolerance, counts):
+def _flat_inside(Z, parents, knot, xy, flatness):
+    """Return the crossings (n,) inside faces of which one knot runs almost along the chord of the other."""
+    out = np.empty(len(parents), np.int64)
+    n = 0
+    for i in range(len(parents)):
+        u, w, k = parents[i, 0], parents[i, 1], knot[i]
+        length = np.hypot(xy[w, 0] - xy[u, 0], xy[w, 1] - xy[u, 1])
+        if abs(Z[u, k] - Z[w, k]) <= flatness[k] * length:
+            out[n] = i
+            n += 1
+    return out[:n].copy()
+
+
+@kernel
+def _arrange(written, scratch, n, cut, base, f, tolerance, sides, counts):
     """Cut face ``f`` along several chords; return status and knot at fault."""
     chords, local = scratch.chords, scratch.local
     n_chords = gather_chords(scratch.border, n, cut, chords)
@@ -71,8 +90,11 @@ def _arrange(written, scratch, n, cut, base, f, tolerance, counts):
     start_face(scratch.border, n, local)
     counts[0], counts[1] = n, n
     for c in range(n_chords):
-        if insert_chord(scratch.border, n, chords, c, local, written.vertices, tolerance, counts) != OK:
-            return BAD_WALK, chords.knot[c]
+        status = insert_chord(
+            scratch.border, n, chords, c, local, written.vertices, tolerance, sides, f, cut, counts
+        )
+        if status != OK:
+            return status, chords.knot[c]
     write_arrangement(written, scratch, n, n_chords, counts[1], base, f)
     return OK, -1
 
@@ -97,25 +119,50 @@ def _sizes(mesh, positive, negative, first):
 
 
 @kernel
-def _place_vertices(Z, cuts, vertices):
+def _values_on_edges(Z, cuts):
+    """Return the knots' values at the new vertices on edges, (n, knots)."""
+    n_knots = Z.shape[1]
+    out = np.empty((len(cuts.place), n_knots))
+    for i in range(len(out)):
+        u, w, t = cuts.parents[i, 0], cuts.parents[i, 1], cuts.place[i]
+        for k in range(n_knots):
+            out[i, k] = (1.0 - t) * Z[u, k] + t * Z[w, k]
+        on = cuts.on[i]
+        while on:
+            out[i, lowest(on)] = 0.0
+            on = without_lowest(on)
+    return out
+
+
+@kernel
+def _uncertain_on_edges(Z, tolerance, cuts):
+    """Return how large the knots' values may be and yet have the wrong sign; see `chords._uncertain`."""
+    out = np.empty((len(cuts.place), Z.shape[1]))
+    for i in range(len(out)):
+        u, w, j = cuts.parents[i, 0], cuts.parents[i, 1], lowest(cuts.on[i])
+        moved = tolerance[j] / abs(Z[u, j] - Z[w, j])
+        for k in range(Z.shape[1]):
+            out[i, k] = LOOSE * tolerance[k] + moved * abs(Z[u, k] - Z[w, k])
+    return out
+
+
+@kernel
+def _place_vertices(Z, on_edges, cuts, vertices):
     """Write the old vertices and those on edges."""
     n_old, n_knots = Z.shape
     for v in range(n_old):
         for k in range(n_knots):
             vertices.Z[v, k] = Z[v, k]
-    for i in range(len(cuts.place)):
-        v, u, w, t = n_old + i, cuts.parents[i, 0], cuts.parents[i, 1], cuts.place[i]
-        vertices.parents[v, 0], vertices.parents[v, 1], vertices.place[v] = u, w, t
+    for i in range(len(on_edges)):
+        v = n_old + i
+        vertices.parents[v, 0], vertices.parents[v, 1] = cuts.parents[i, 0], cuts.parents[i, 1]
+        vertices.place[v] = cuts.place[i]
         for k in range(n_knots):
-            vertices.Z[v, k] = (1.0 - t) * Z[u, k] + t * Z[w, k]
-        on = cuts.on[i]
-        while on:
-            vertices.Z[v, lowest(on)] = 0.0
-            on = without_lowest(on)
+            vertices.Z[v, k] = on_edges[i, k]
 
 
 @kernel
-def _cut_faces(mesh, first, positive, negative, tolerance, written, scratch, counts):
+def _cut_faces(mesh, first, positive, negative, tolerance, sides, written, scratch, counts):
     """Cut every face; ``positive`` and ``negative`` hold old vertices and those on edges.
 
     ``counts``: local vertices and pairs (scratch), vertices and snaps of the new mesh.
@@ -123,8 +170,14 @@ def _cut_faces(mesh, first, positive, negative, tolerance, written, scratch, cou
     Returns
     -------
     status, face, knot : int
+    doubtful : (n,) int64
+        Faces with a side that float64 does not decide; the mesh is then not to be used.
+    cut : (n,) uint64
+        Knots that cut them.
     """
     border = scratch.border
+    doubtful, knots = np.empty(len(mesh.face_ptr) - 1, np.int64), np.empty(len(mesh.face_ptr) - 1, np.uint64)
+    n_doubtful = 0
     for f in range(len(mesh.face_ptr) - 1):
         plus, minus = np.uint64(0), np.uint64(0)
         for i in range(mesh.face_ptr[f], mesh.face_ptr[f + 1]):
@@ -135,18 +188,21 @@ def _cut_faces(mesh, first, positive, negative, tolerance, written, scratch, cou
         if not cut:
             copy_face(written, border, n, base, f)
         elif without_lowest(cut):
-            status, knot = _arrange(written, scratch, n, cut, base, f, tolerance, counts)
-            if status != OK:
-                return status, f, knot
+            status, knot = _arrange(written, scratch, n, cut, base, f, tolerance, sides, counts)
+            if status == DOUBT:
+                doubtful[n_doubtful], knots[n_doubtful] = f, cut
+                n_doubtful += 1
+            elif status != OK:
+                return status, f, knot, doubtful[:n_doubtful], knots[:n_doubtful]
         else:
             a, b = chord_ends(border, n, lowest(cut))
             if a < 0:
-                return BAD_SIGNS, f, lowest(cut)
+                return BAD_SIGNS, f, lowest(cut), doubtful[:n_doubtful], knots[:n_doubtful]
             cut_once(written, border, n, a, b, cut, base, f)
-    return OK, -1, -1
+    return DOUBT if n_doubtful else OK, -1, -1, doubtful[:n_doubtful].copy(), knots[:n_doubtful].copy()
 
 
-def subdivide(mesh: Mesh, Z, tolerance, positive, negative) -> Cut:
+def subdivide(mesh: Mesh, Z, tolerance, positive, negative, oracle: "Oracle | None" = None) -> Cut:
     """Cut ``mesh`` at the knots whose values at its vertices are ``Z``.
 
     Parameters
@@ -155,31 +211,99 @@ def subdivide(mesh: Mesh, Z, tolerance, positive, negative) -> Cut:
     Z : (V, knots <= 64) float64
         ``z - breakpoint`` of each knot, affine on every face; 0 where the sign is 0.
     tolerance : (knots,) float64
+        A smaller value at a crossing is taken for 0, or asked about if there is somebody to ask.
     positive, negative : (V,) uint64
         From `predicate.sign_words`.
+    oracle : Oracle, optional
+        Decides exactly what is within tolerance.
 
     Returns
     -------
     Cut
         With a ``status`` other than OK the rest is not to be used.
     """
+    if oracle is not None:
+        return _subdivide_exactly(mesh, Z, tolerance, positive, negative, oracle)
+    cuts = cut_edges(mesh.edge_vertices, positive, negative, Z, tolerance, NO_ORDERS)
+    on_edges = _values_on_edges(Z, cuts)
+    return _cut(mesh, Z, tolerance, positive, negative, cuts, on_edges, NO_SIDES)[0]
+
+
+def _subdivide_exactly(mesh: Mesh, Z, tolerance, positive, negative, oracle: "Oracle") -> Cut:
+    """Do as `subdivide` does, and ask about what float64 does not decide."""
+    xy, flatness = oracle.state.xy, oracle.state.flatness
+    flat = flat_crossings(mesh.edge_vertices, positive, negative, Z, xy, flatness)
+    if len(flat):
+        oracle.settle_flat(Z, flat)
+    orders, sides = NO_ORDERS, NO_SIDES._replace(exact=True)
+    close = close_crossings(mesh.edge_vertices, positive, negative, Z, LOOSE * tolerance)
+    if len(close):
+        u, w = mesh.edge_vertices[close].T
+        crossing = (positive[u] & negative[w]) | (negative[u] & positive[w])
+        orders = oracle.in_order(close, crossing, positive)
+    cuts = cut_edges(mesh.edge_vertices, positive, negative, Z, tolerance, orders)
+    on_edges = _values_on_edges(Z, cuts)
+    edges = np.searchsorted(cuts.first, len(Z) + np.arange(len(on_edges)), side="right") - 1
+    if len(on_edges):
+        doubt = _uncertain_on_edges(Z, tolerance, cuts)
+        oracle.settle_on_edges(on_edges, doubt, edges, cuts.on)
+    cut, doubtful, knots, between = _cut(mesh, Z, tolerance, positive, negative, cuts, on_edges, sides)
+    if cut.status == DOUBT:
+        sides = oracle.tables(doubtful, knots)
+        cut, doubtful, knots, between = _cut(mesh, Z, tolerance, positive, negative, cuts, on_edges, sides)
+    if cut.status == OK and len(between):
+        _place_flat(cut, between, xy, flatness, edges, cuts.on, oracle)
+    return cut
+
+
+def _place_flat(cut: Cut, knot, xy, flatness, edges, on, oracle: "Oracle") -> None:
+    """Put crossings inside faces right where one knot runs almost along the chord of the other."""
+    n_on_edges = len(edges)
+    a, b = cut.parents[:n_on_edges].T
+    t = cut.place[:n_on_edges, None]
+    xy = np.concatenate((xy, (1.0 - t) * xy[a] + t * xy[b]))
+    inside = cut.parents[n_on_edges:]
+    flat = _flat_inside(cut.Z, inside, knot, xy, flatness)
+    if not len(flat):
+        return
+    knots = knot[flat].astype(np.int64)
+    ends = oracle.values_between(inside[flat].astype(np.int64).ravel(), np.repeat(knots, 2), edges, on)
+    z = ends.reshape(-1, 2)
+    u, w = inside[flat].T
+    t = z[:, 0] / (z[:, 0] - z[:, 1])
+    cut.place[n_on_edges + flat] = t
+    rows = len(xy) + flat
+    values = (1.0 - t)[:, None] * cut.Z[u] + t[:, None] * cut.Z[w]
+    cut.Z[rows] = np.where(cut.Z[rows] == 0.0, 0.0, values)
+
+
+def _cut(mesh: Mesh, Z, tolerance, positive, negative, cuts: EdgeCuts, on_edges, sides: Sides):
+    """Cut with the answers that there are.
+
+    Returns
+    -------
+    cut : Cut
+    doubtful, knots : (n,)
+        Faces in doubt, and the words of the knots that cut them.
+    between : (n,) int8
+        Of each crossing inside a face the knot whose values at its parents say where it is.
+    """
     n_old = len(Z)
-    cuts = cut_edges(mesh.edge_vertices, positive, negative, Z, tolerance)
     n_edge_new = len(cuts.place)
     longest, most, n_crossings, n_chords = _sizes(mesh, positive, negative, cuts.first)
     written = room_for(mesh, n_old + n_edge_new, Z.shape[1], n_edge_new, n_crossings, n_chords)
     faces, vertices = written.faces, written.vertices
     written.count[EDGES] = split_edges(mesh, cuts.first, written.edges, written.edge_parent)
-    _place_vertices(Z, cuts, vertices)
+    _place_vertices(Z, on_edges, cuts, vertices)
     counts = np.array([0, 0, n_old + n_edge_new, 0])
-    status, face, knot = _cut_faces(
+    status, face, knot, doubtful, knots = _cut_faces(
         mesh, cuts.first, np.concatenate((positive, cuts.positive)), np.concatenate((negative,
-        cuts.negative)), tolerance, written, scratch_for(longest, most), counts,
+        cuts.negative)), tolerance, sides, written, scratch_for(longest, most), counts,
     )  # fmt: skip
     n_vertices, n_snaps = counts[2:]
     n_faces, n_edges = written.count
     end = faces.ptr[n_faces]
-    return Cut(
+    cut = Cut(
         mesh=Mesh(
             written.edges[:n_edges].copy(), faces.ptr[: n_faces + 1].copy(), faces.vertex[:end].copy(),
             faces.edge[:end].copy(),
@@ -197,6 +321,7 @@ def subdivide(mesh: Mesh, Z, tolerance, positive, negative) -> Cut:
         status=int(status),
         culprit=np.array([face, knot]),
     )  # fmt: skip
+    return cut, doubtful, knots, vertices.knot[n_old + n_edge_new : n_vertices]
 
 
 @kernel

@@ -8,7 +8,7 @@ In a part of a block most knots no longer change sign, so their hinges are 0, or
 are *folded* into the others, and K falls with the diameter of the part.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.predicate import bit, bound_range, sign_range, zero_on_a_face
 from splinecam_lite.engine.snaps import NONE, at_vertices
 from splinecam_lite.engine.subdivide import Mesh
+
+if TYPE_CHECKING:
+    from splinecam_lite.engine.exact import Oracle
 
 CHUNK = 1 << 21
 """Most values of one product in screening: 16 MB, so that it stays in the cache and memory is bounded."""
@@ -179,13 +182,13 @@ def values_at(C, columns, breakpoints, knots) -> np.ndarray:
 
 
 def divided(
-    C, mesh: Mesh, columns, breakpoints, tolerance, candidates, bits
+    C, mesh: Mesh, columns, breakpoints, tolerance, candidates, bits, oracle: "Oracle | None" = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tell which candidate knots (flat) divide the faces of the block into two kinds.
 
     Most change sign. A preactivation that is nowhere negative, but zero on a whole face and positive on
     another, as the input of a second ReLU is, cuts nothing; it is off on the one and on on the other, and
-    divides them too.
+    divides them too. In exact mode ``oracle``, for the candidates' bits, settles what is within tolerance.
 
     Returns
     -------
@@ -200,10 +203,11 @@ def divided(
     step = max(64, CHUNK // len(C))
     for start in range(0, len(candidates), step):
         chunk = slice(start, start + step)
-        Z, bounds = (
-            values_at(C, columns, breakpoints, candidates[chunk]),
-            tolerance.reshape(-1)[candidates[chunk]],
-        )
+        Z = values_at(C, columns, breakpoints, candidates[chunk])
+        bounds = tolerance.reshape(-1)[candidates[chunk]]
+        if oracle is not None:
+            oracle.settle(Z, bounds, bits[chunk])
+            bounds = np.zeros_like(bounds)
         positive, zero, negative = sign_range(Z, bounds)
         both = positive & negative
         touching = np.flatnonzero(positive & zero & ~negative)

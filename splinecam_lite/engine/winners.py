@@ -18,20 +18,29 @@ Scale
     nowhere, such as an output masked by -1e9, has no part in S. The values are affine on the faces, so the
     largest at a vertex is the largest of all, and does not depend on how the domain was cut up.
 
+Exact mode
+    A face is left as it is only where one value is beyond LOOSE tolerances of all others at all corners; the
+    rest is cut, and what is within that is settled by rational arithmetic (`exact`). A line of this room is
+    the difference of a value and the largest so far on a face: its pattern has one more word, with the number
+    of the latter, and the value has the bit of that word with its own number.
+
 Ties
     Where values tie for the largest on a whole face the first of them wins, as with ``argmax``, and there is
     no border inside. `tied` lists such faces.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from splinecam_lite.engine.blocks import extract
 from splinecam_lite.engine.complex import OUTER, Complex, edge_faces
+from splinecam_lite.engine.exact import Decisions, Oracle, State
 from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.lines import Chords, FormsOf, after_cut, sides_of
 from splinecam_lite.engine.merge import drop_edges
-from splinecam_lite.engine.predicate import SNAP, sign, sign_words
+from splinecam_lite.engine.predicate import FLAT, LOOSE, SNAP, sign, sign_words
 from splinecam_lite.engine.snaps import displacements
 from splinecam_lite.engine.subdivide import OK, Cut, Mesh, subdivide
 from splinecam_lite.errors import PredicateError
@@ -54,6 +63,18 @@ class Winners(NamedTuple):
     snaps: np.ndarray  # (n, 4): value, u, v, displacement; see `_snaps`
 
 
+class Exactly(NamedTuple):
+    """What exact mode reads of a finished partition."""
+
+    domain: np.ndarray  # (m, 2)
+    patterns_of: Callable[[np.ndarray], np.ndarray]  # faces (n,) -> (n, n_words) uint64
+    edge_bit: (
+        np.ndarray
+    )  # (E,) int64: pattern bit of the first knot on an edge, -1 on the border of the domain
+    forms_of: FormsOf  # of patterns with one more word: see *Exact mode*
+    decisions: Decisions  # counted up
+
+
 class _Pieces(NamedTuple):
     """Some faces of a complex, cut up. Numbers of parents are those of the whole complex."""
 
@@ -68,18 +89,20 @@ class _Pieces(NamedTuple):
 
 
 @kernel
-def _beats(values, corners, i, j, tolerance):
-    """Tell whether value ``i`` is at least ``j`` at all corners and beyond ``tolerance`` at one."""
+def _beats(values, corners, i, j, tolerance, exact):
+    """Tell whether value ``i`` is at least ``j`` at all corners, and beyond tolerance at one, or at all."""
     beyond = False
     for v in corners:
         if values[v, i] < values[v, j]:
+            return False
+        if exact and sign(values[v, i] - values[v, j], tolerance) == 0:
             return False
         beyond |= sign(values[v, i] - values[v, j], tolerance) > 0
     return beyond
 
 
 @kernel
-def _contenders(values, largest, face_ptr, face_vertex, scale):
+def _contenders(values, largest, face_ptr, face_vertex, scale, exact):
     """Tell for each value whether, on some face, none of those that are ``largest`` at a corner beats it."""
     n = values.shape[1]
     contends = np.zeros(n, np.bool_)
@@ -92,13 +115,13 @@ def _contenders(values, largest, face_ptr, face_vertex, scale):
                 if beaten:
                     break
                 if i == 0 or w != largest[corners[i - 1]]:
-                    beaten = _beats(values, corners, w, j, SNAP * (scale[w] + scale[j]))
+                    beaten = _beats(values, corners, w, j, SNAP * (scale[w] + scale[j]), exact)
             contends[j] |= not beaten
     return contends
 
 
 @kernel
-def _one_winner(values, largest, face_ptr, face_vertex, tolerance):
+def _one_winner(values, largest, face_ptr, face_vertex, tolerance, exact):
     """Return the value that wins a face at all corners, -1 where none does or an earlier one ties with it."""
     winner = np.full(len(face_ptr) - 1, -1, np.int64)
     for f in range(len(winner)):
@@ -109,8 +132,8 @@ def _one_winner(values, largest, face_ptr, face_vertex, tolerance):
                 continue
             wins = True
             for j in range(values.shape[1]):
-                if j < w:
-                    wins &= _beats(values, corners, w, j, tolerance)
+                if j < w or (exact and j > w):
+                    wins &= _beats(values, corners, w, j, tolerance, exact)
                 else:
                     for v in corners:
                         wins &= values[v, w] >= values[v, j]
@@ -145,7 +168,7 @@ def tied(found: Winners) -> np.ndarray:
     )
 
 
-def largest_values(complex: Complex, values: np.ndarray) -> Winners:
+def largest_values(complex: Complex, values: np.ndarray, exactly: Exactly | None = None) -> Winners:
     """Cut ``complex`` so that one of the values is the largest on every face.
 
     Parameters
@@ -153,6 +176,8 @@ def largest_values(complex: Complex, values: np.ndarray) -> Winners:
     complex : Complex
     values : (V, n) float64
         At the vertices; affine on every face.
+    exactly : Exactly, optional
+        Decide what is within tolerance by rational arithmetic.
 
     Returns
     -------
@@ -168,16 +193,24 @@ def largest_values(complex: Complex, values: np.ndarray) -> Winners:
     values = np.array(values, dtype=np.float64, order="C")
     mesh = Mesh(*(a.astype(np.int32) for a in (complex.edge_vertices, *complex[4:])))
     scale = np.maximum(values.max(axis=0), -values.min(axis=0))
-    contends = _contenders(values, values.argmax(axis=1), mesh.face_ptr, mesh.face_vertex, scale)
+    exact = exactly is not None
+    loose = LOOSE if exact else 1.0
+    contends = _contenders(
+        values, values.argmax(axis=1), mesh.face_ptr, mesh.face_vertex, loose * scale, exact
+    )
     contenders = np.flatnonzero(contends)
     values = np.ascontiguousarray(values[:, contenders])
     tolerance = SNAP * float(np.sort(scale[contenders])[-2:].sum())
 
-    winner = _one_winner(values, values.argmax(axis=1), mesh.face_ptr, mesh.face_vertex, tolerance)
+    winner = _one_winner(
+        values, values.argmax(axis=1), mesh.face_ptr, mesh.face_vertex, loose * tolerance, exact
+    )
     undecided = winner < 0
     pieces = None
     while undecided.any():
-        pieces = _cut_up(mesh, complex.xy, values, np.flatnonzero(undecided), tolerance)
+        faces = np.flatnonzero(undecided)
+        questions = None if exactly is None else _Questions(exactly, complex.edge_side, contenders, faces)
+        pieces = _cut_up(mesh, complex.xy, values, faces, tolerance, questions)
         # An edge stays cut only where winners meet, and a face with one winner has none such. Should rounding
         # have it otherwise, that face is cut as well: neighbours agree by construction.
         parts = np.bincount(pieces.edge_parent[pieces.edge_parent >= 0], minlength=complex.n_edges)
@@ -194,32 +227,84 @@ def largest_values(complex: Complex, values: np.ndarray) -> Winners:
     return Winners(complex, contenders[winner], edges, faces, contenders, values, tolerance, snaps)
 
 
-def _cut_up(mesh: Mesh, xy, values, faces, tolerance: float) -> _Pieces:
+class _Questions:
+    """Exact mode: the lines of the pieces as they are cut, and who is asked about them."""
+
+    def __init__(self, exactly: Exactly, edge_side: np.ndarray, contenders: np.ndarray, faces: np.ndarray):
+        self.exactly, self.edge_side, self.contenders = exactly, edge_side, contenders
+        patterns = exactly.patterns_of(faces)
+        self.patterns = np.column_stack((patterns, np.zeros(len(faces), np.uint64)))
+        self.all_bits = np.arange(64 * self.patterns.shape[1])
+        self.nothing = np.zeros(self.patterns.shape[1], np.uint64)
+        self.bits = self.patterns
+        self.chords = {0: sides_of(exactly.domain)}
+        self.edge_line = np.empty(0, np.int64)
+
+    def start(self, mesh: Mesh, edges: np.ndarray) -> None:
+        """Name the lines of the old ``edges`` (E,): the first knot on each, read on a face at it."""
+        face = np.empty(len(edges), np.int64)
+        face[mesh.face_edge] = np.repeat(np.arange(len(mesh.face_ptr) - 1), np.diff(mesh.face_ptr))
+        bit = self.exactly.edge_bit[edges]
+        self.chords[1] = Chords(face, bit, self.nothing, self.all_bits, self.patterns, {})
+        self.edge_line = np.where(bit >= 0, (1 << 32) | np.arange(len(edges)), self.edge_side[edges])
+
+    def about(self, mesh: Mesh, xy, parent, winner: np.ndarray, j: int, tolerance: float) -> Oracle:
+        """Return who decides where value ``j`` is larger than the largest so far, ``winner`` (F,)."""
+        self.bits = self.patterns[parent]
+        self.bits[:, -1] = self.contenders[winner]
+        diameter = float(np.ptp(self.exactly.domain, axis=0).max())
+        state = State(
+            mesh, len(xy), self.edge_line, self.chords, self.nothing, self.all_bits, self.bits,
+            np.ascontiguousarray(xy), np.array([FLAT * tolerance / diameter]),
+        )  # fmt: skip
+        return Oracle(state, self.exactly.forms_of, self.exactly.decisions, self.value(j))
+
+    def value(self, j: int) -> np.ndarray:
+        """Return the bit of value ``j`` (1,)."""
+        return np.array([64 * (self.patterns.shape[1] - 1) + self.contenders[j]])
+
+    def cut(self, cut: Cut, j: int) -> None:
+        """Take note of the chords that value ``j`` has drawn."""
+        group = len(self.chords)
+        self.edge_line, face, _ = after_cut(self.edge_line, cut, group)
+        bit = np.repeat(self.value(j), len(face))
+        self.chords[group] = Chords(face, bit, self.nothing, self.all_bits, self.bits, {})
+
+
+def _cut_up(mesh: Mesh, xy, values, faces, tolerance: float, questions: _Questions | None = None) -> _Pieces:
     """Cut ``faces`` by a running maximum of all values, and drop what is no border."""
     n_old = len(xy)
     mesh, vertex, edge_parent = extract(mesh, faces, n_old)
-    face_parent, winner = faces, np.zeros(len(faces), np.int64)
+    if questions is not None:
+        questions.start(mesh, edge_parent)
+    face_parent, winner, parent = faces, np.zeros(len(faces), np.int64), np.arange(len(faces))
     known, n_known = np.column_stack((xy[vertex], values[vertex])), len(vertex)
     highest = known[:, 2]
     snaps = [np.empty((0, 4))]
     for j in range(1, values.shape[1]):
         Z = (known[:, 2 + j] - highest)[:, None]
-        bound = np.array([tolerance])
-        positive, negative, snapped, residue = sign_words(Z, bound)
+        bound, at_vertex, oracle = np.array([tolerance]), np.array([tolerance]), None
+        if questions is not None:
+            oracle = questions.about(mesh, known[:, :2], parent, winner, j, tolerance)
+            oracle.settle(Z, bound, questions.value(j))
+            at_vertex = np.zeros(1)
+        positive, negative, snapped, residue = sign_words(Z, at_vertex)
         snaps.append(_snaps(j, mesh, known[:, :2], Z, snapped, residue))
-        cut = subdivide(mesh, Z, bound, positive, negative)
+        cut = subdivide(mesh, Z, bound, positive, negative, oracle)
         if cut.status != OK:
             raise PredicateError(
                 f"the largest output on region {face_parent[cut.culprit[0]]}: the signs of a difference of "
                 "outputs are not one run of + and one of - round it, so it is thinner than float64 can tell; "
                 "ask for a smaller domain, or move the slice a little"
             )
+        if questions is not None:
+            questions.cut(cut, j)
         known, highest = _carry(known, cut), _carry(highest[:, None], cut)[:, 0]
         # Not the larger of the two: where the sign is 0 they differ by a snap, and snaps must not add up.
         highest = np.where(cut.Z[:, 0] > 0.0, known[:, 2 + j], highest)
         winner = np.where(cut.face_signs > 0, j, winner[cut.face_parent])
         edge_parent = np.where(cut.edge_parent < 0, -1, edge_parent[cut.edge_parent])
-        face_parent, mesh = face_parent[cut.face_parent], cut.mesh
+        face_parent, parent, mesh = face_parent[cut.face_parent], parent[cut.face_parent], cut.mesh
     sides = edge_faces(mesh.edge_vertices, mesh.face_ptr, mesh.face_vertex, mesh.face_edge)
     dropped = (edge_parent < 0) & (winner[sides[:, 0]] == winner[sides[:, 1]])
     merged = drop_edges(mesh, dropped, np.arange(len(known)) >= n_known)

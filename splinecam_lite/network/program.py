@@ -20,6 +20,9 @@ from splinecam_lite.network.chain import Chain
 from splinecam_lite.network.ops import AffineOp, KnotsOp, Op, OtherOp, SmoothOp, Where
 from splinecam_lite.network.remedies import why_refused
 
+WORD = 64
+"""Bits of a word of a packed activation pattern."""
+
 __all__ = ["AffineOp", "KnotsOp", "Op", "OtherOp", "Program", "SmoothOp", "Where"]
 
 
@@ -94,6 +97,26 @@ class Program:
     def n_neurons(self) -> tuple[int, ...]:
         """Number of preactivations of each layer."""
         return tuple(prod(self.shapes[op.inputs[0]]) for op in self.preactivation_ops)
+
+    @cached_property
+    def pattern_layout(self) -> tuple[tuple[int, int, int], ...]:
+        """``(first_bit, n_breakpoints, n_neurons)`` of each layer, in packed activation patterns.
+
+        Breakpoint ``j`` of neuron ``i`` has bit ``first_bit + j * n_neurons + i``; layers start at whole
+        words of 64 bits. A smooth activation has no bits.
+
+        Examples
+        --------
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU6()).eval()
+        >>> Program.from_module(model, (2,)).pattern_layout
+        ((0, 1, 3), (64, 2, 3))
+        """
+        layout, first_bit = [], 0
+        for op, n_neurons in zip(self.preactivation_ops, self.n_neurons, strict=True):
+            n_breakpoints = len(op.breakpoints) if isinstance(op, KnotsOp) else 0
+            layout.append((first_bit, n_breakpoints, n_neurons))
+            first_bit += -(-n_breakpoints * n_neurons // WORD) * WORD
+        return tuple(layout)
 
     @cached_property
     def layer_names(self) -> tuple[str, ...]:

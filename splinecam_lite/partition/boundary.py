@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from splinecam_lite.engine.complex import OUTER, Complex, check_complex, signed_areas
-from splinecam_lite.engine.winners import Winners, largest_values, tied
+from splinecam_lite.engine.complex import OUTER, Complex, check_complex, signed_areas, thin_faces
+from splinecam_lite.engine.winners import Exactly, Winners, largest_values, tied
 from splinecam_lite.errors import SliceError
 from splinecam_lite.network.polygon import finite
 
@@ -230,7 +230,12 @@ def one_region(domain: Floats) -> Complex:
 
 
 def decide(
-    complex: Complex, outputs: Floats, rule: str, domain: Floats, moved: float = 0.0
+    complex: Complex,
+    outputs: Floats,
+    rule: str,
+    domain: Floats,
+    moved: float = 0.0,
+    exactly: Exactly | None = None,
 ) -> DecisionBoundary:
     """Find the decision boundary on a finished partition.
 
@@ -246,6 +251,9 @@ def decide(
         Convex polygon, counter-clockwise.
     moved : float
         Largest distance over which a vertex of the complex was moved; see `check_complex`.
+    exactly : Exactly, optional
+        Decide by rational arithmetic what float64 leaves open; values are 0 and the output for "zero", the
+        negative outputs for "argmin".
 
     Raises
     ------
@@ -280,8 +288,9 @@ def decide(
         values, labels = outputs if rule == "argmax" else -outputs, np.arange(n)
     else:
         raise ValueError(f"the rule is {rule!r}; it must be 'argmax', 'argmin' or 'zero'")
-    winners = largest_values(complex, values)
-    check_complex(winners.complex, domain, max(moved, float(winners.snaps[:, 3].max(initial=0.0))))
+    winners = largest_values(complex, values, exactly)
+    thin = None if exactly is None else thin_faces(winners.complex, domain)
+    check_complex(winners.complex, domain, max(moved, float(winners.snaps[:, 3].max(initial=0.0))), thin)
     return _boundary(winners, labels)
 
 

@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from splinecam_lite.engine.complex import OUTER
+from splinecam_lite.partition.attributes import region_attributes
+from splinecam_lite.partition.linear import kept
 from splinecam_lite.partition.measures import edge_lengths
 
 if TYPE_CHECKING:
@@ -23,11 +25,11 @@ if TYPE_CHECKING:
     from splinecam_lite.partition.result import Partition
 
 FORMAT = "splinecam_lite partition"
-SCHEMA = 1
+SCHEMA = 2
 """Version of the layout of the file; another one is refused."""
 
 COUNTS = ("n_merged_edges", "output_residual", "n_checked", "area_residual", "moved", "euler", "n_blocks")
-RUN = ("attempts", "threads", "seconds")
+RUN = ("attempts", "threads", "seconds", "float64", "double_double", "rational")
 """The fields of `Report` that are plain numbers."""
 
 Arrays = dict[str, np.ndarray]
@@ -51,12 +53,12 @@ def save(partition: "Partition", path: str | os.PathLike[str]) -> None:
     """
     arrays = _arrays_of(partition)
     header = json.dumps(_header_of(partition, arrays)).encode()
-    with _replacing(Path(path)) as file:
+    with replacing(Path(path)) as file:
         np.savez(file, allow_pickle=False, header=np.frombuffer(header, np.uint8), **arrays)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file beside ``path`` that takes its place once it is on disk, or vanishes."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
@@ -88,6 +90,7 @@ def _header_of(partition: "Partition", arrays: Arrays) -> dict[str, Any]:
         "input_shape": list(partition.plane.input_shape),
         "output_shape": list(partition.output_shape),
         "decide": partition.decide,
+        "exact": partition.exact,
         "layers": [list(layer) for layer in partition.layers],
         "report": {name: getattr(report, name) for name in COUNTS + RUN},
         "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
@@ -104,10 +107,15 @@ def _version() -> str:
 def _arrays_of(partition: "Partition") -> Arrays:
     """Everything of a partition that is an array, under one name each; blocks one after the other."""
     plane, blocks = partition.plane, partition.blocks
-    arrays = {"origin": plane.origin, "directions": plane.directions, "domain": plane.domain}
+    arrays: Arrays = {"origin": plane.origin, "directions": plane.directions, "domain": plane.domain}
     arrays |= {f"complex_{name}": array for name, array in partition.complex._asdict().items()}
+    found = kept(partition)
+    if found is not None:
+        arrays |= {"linear_regions": found.labels, "linear_stages": np.array(found[1:])}
     arrays |= {f"snap_{name}": array for name, array in partition.report.snaps._asdict().items()}
     return arrays | {
+        "thin_regions": partition.thin_regions,
+        "thin_areas": partition.thin_areas,
         "outputs": partition.outputs,
         "edge_knot_ptr": partition.edge_knot_ptr,
         "edge_knots": partition.edge_knots,
@@ -127,24 +135,26 @@ def to_networkx(partition: "Partition") -> "networkx.Graph":
     Returns
     -------
     networkx.Graph
-        A node for each region, with ``area`` (input units squared) and ``centroid`` (u, v); an edge for each
-        two regions that share a border, with its ``length`` (input units) and its ``knots``, the list of
-        (layer, neuron, breakpoint) in which their patterns differ.
+        A node for each region, with the attributes of `attributes.region_attributes` as plain numbers
+        (``area``, ``perimeter``, ``centroid`` (u, v), ``class``, ``n_classes``, ``linear_region``,
+        ``pattern_hash``); an edge for each two regions that share a border, with its ``length`` (input units)
+        and its ``knots``, the list of (layer, neuron, breakpoint) in which their patterns differ.
 
     Examples
     --------
     >>> import torch, splinecam_lite as sc
     >>> graph = to_networkx(sc.partition(torch.nn.Linear(2, 1).eval(), sc.Slice.box(0, 1)))
-    >>> dict(graph.nodes(data=True)), graph.number_of_edges()
-    ({0: {'area': 1.0, 'centroid': (0.5, 0.5)}}, 0)
+    >>> graph.number_of_nodes(), graph.number_of_edges(), graph.nodes[0]["area"], graph.nodes[0]["centroid"]
+    (1, 0, 1.0, (0.5, 0.5))
     """
     import networkx
 
     graph = networkx.Graph()
-    areas, centroids = partition.areas().tolist(), map(tuple, partition.centroids().tolist())
+    columns = {name: column.tolist() for name, column in region_attributes(partition).items()}
+    columns["centroid"] = [tuple(place) for place in columns["centroid"]]
     graph.add_nodes_from(
-        (region, {"area": area, "centroid": centroid})
-        for region, (area, centroid) in enumerate(zip(areas, centroids, strict=True))
+        (region, dict(zip(columns, row, strict=True)))
+        for region, row in enumerate(zip(*columns.values(), strict=True))
     )
     complex = partition.complex
     inner = np.flatnonzero((complex.edge_faces != OUTER).all(axis=1))

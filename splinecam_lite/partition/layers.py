@@ -38,6 +38,23 @@ def decode(layers: tuple[Layer, ...], bits: np.ndarray) -> np.ndarray:
     return np.stack((layer, flat % width[layer], flat // width[layer]), axis=1).astype(np.int32)
 
 
+def first_bits(layers: tuple[Layer, ...], ptr: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """Return the lowest pattern bit among the knots of each edge, -1 where there is none, (E,) int64.
+
+    ``ptr`` and ``knots`` as in `Partition.edge_knots`. The layers before that knot's are in the same state on
+    both sides of the edge.
+    """
+    out = np.full(len(ptr) - 1, -1, np.int64)
+    some = np.flatnonzero(np.diff(ptr))
+    if len(some):
+        first = np.array([layer.first_bit for layer in layers], np.int64)
+        width = np.array([layer.n_neurons for layer in layers], np.int64)
+        layer, neuron, breakpoint = knots.T.astype(np.int64)
+        bits = first[layer] + breakpoint * width[layer] + neuron
+        out[some] = np.minimum.reduceat(bits, ptr[:-1][some])
+    return out
+
+
 def unpack(layer: Layer, patterns: np.ndarray) -> np.ndarray:
     """Return one layer, (n, n_breakpoints, n_neurons) bool, of packed patterns (n, n_words) uint64."""
     n_bits = layer.n_breakpoints * layer.n_neurons

@@ -14,6 +14,19 @@ from splinecam_lite.engine.complex import OUTER, Complex
 from splinecam_lite.partition.layers import Layer
 
 
+class Knots(NamedTuple):
+    """Which knots lie on which edges; one row for each knot of each edge."""
+
+    edges: np.ndarray
+    """(n,) int64, ascending."""
+    layers: np.ndarray
+    """(n,) int32."""
+    neurons: np.ndarray
+    """(n,) int32: flat number in its layer."""
+    breakpoints: np.ndarray
+    """(n,) int32: 0 for activations with one breakpoint."""
+
+
 class LayerCounts(NamedTuple):
     """What one layer contributes to a partition."""
 
@@ -100,6 +113,17 @@ def neighbours(complex: Complex) -> csr_array:
     lengths = np.tile(edge_lengths(complex)[inner], 2)
     rows, columns = np.concatenate((left, right)), np.concatenate((right, left))
     matrix = coo_array((lengths, (rows, columns)), shape=(complex.n_faces, complex.n_faces)).tocsr()
+    matrix.sum_duplicates()
+    return matrix
+
+
+def adjacency(complex: Complex) -> csr_array:
+    """Return which faces share an edge, however short, (F, F) bool, symmetric and sparse."""
+    inner = (complex.edge_faces != OUTER).all(axis=1)
+    left, right = complex.edge_faces[inner].T
+    rows, columns = np.concatenate((left, right)), np.concatenate((right, left))
+    shape = (complex.n_faces, complex.n_faces)
+    matrix = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=shape).tocsr()
     matrix.sum_duplicates()
     return matrix
 

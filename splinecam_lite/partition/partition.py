@@ -7,8 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from fractions import Fraction
+from typing import Any, Literal, overload
 
+import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
 from torch import nn
@@ -17,12 +19,17 @@ from tqdm import tqdm
 from splinecam_lite.engine.engine import EngineResult, run
 from splinecam_lite.engine.plan import Plan, Tuning
 from splinecam_lite.errors import ModelError, SliceError
+from splinecam_lite.network.forms import ExactProgram
 from splinecam_lite.network.program import Program
+from splinecam_lite.network.segments import Segment
 from splinecam_lite.network.slices import Slice
-from splinecam_lite.partition.layers import decode, layers_of
+from splinecam_lite.partition.exactness import exact_areas
+from splinecam_lite.partition.layers import decode, first_bits, layers_of
 from splinecam_lite.partition.planning import make_plan
 from splinecam_lite.partition.report import make_report
 from splinecam_lite.partition.result import Partition
+from splinecam_lite.partition.segments.partition import partition_segment
+from splinecam_lite.partition.segments.result import SegmentPartition
 
 SILENT_SECONDS = 2.0
 """Work shorter than this shows no progress."""
@@ -30,6 +37,7 @@ SILENT_SECONDS = 2.0
 Decide = Literal["argmax", "argmin", "zero"]
 
 
+@overload
 def partition(
     model: nn.Module | Program,
     plane: Slice,
@@ -37,19 +45,41 @@ def partition(
     output: str | int | None = None,
     normalise: tuple[Any, Any] | None = None,
     decide: Decide | None = None,
+    exact: bool = False,
     threads: int | None = None,
     progress: bool | None = None,
     _tuning: Tuning | None = None,
-) -> Partition:
-    """Return the exact partition of a slice into activation regions.
+) -> Partition: ...
+@overload
+def partition(
+    model: nn.Module | Program,
+    plane: Segment,
+    *,
+    output: str | int | None = None,
+    normalise: tuple[Any, Any] | None = None,
+    exact: bool = False,
+) -> SegmentPartition: ...
+def partition(
+    model: nn.Module | Program,
+    plane: Slice | Segment,
+    *,
+    output: str | int | None = None,
+    normalise: tuple[Any, Any] | None = None,
+    decide: Decide | None = None,
+    exact: bool = False,
+    threads: int | None = None,
+    progress: bool | None = None,
+    _tuning: Tuning | None = None,
+) -> Partition | SegmentPartition:
+    """Return the exact partition of a slice, or of a segment, into activation regions.
 
     Parameters
     ----------
     model : nn.Module or Program
         In eval mode, piecewise linear, one tensor in, batch first. It is left as it is. float32 and float16
         weights are cast exactly to float64.
-    plane : Slice
-        Of the model's input shape.
+    plane : Slice or Segment
+        Of the model's input shape. A segment has no decision boundary and takes one thread.
     output : str or int, optional
         Where the network ends: a node, e.g. ``"linear_2"``, or the path of a module. A number is that entry,
         from 0, of what the model returns, flattened. Default: what the model returns.
@@ -58,6 +88,9 @@ def partition(
     decide : {"argmax", "argmin", "zero"}, optional
         How an output is taken for a decision: the class of the largest or of the smallest output, or the sign
         of the only one. Default: "zero" for one output, "argmax" for several.
+    exact : bool
+        Decide what float64 leaves open by rational arithmetic: no knot is moved, and regions 1e-17 wide are
+        regions. Costs little unless many knots meet in one point.
     threads : int, optional
         Blocks worked on at once; the result does not depend on it. Default: the cores that this process may
         use.
@@ -66,7 +99,7 @@ def partition(
 
     Returns
     -------
-    Partition
+    Partition, or SegmentPartition for a segment
 
     Raises
     ------
@@ -82,7 +115,9 @@ def partition(
     Notes
     -----
     Computed from the weights, not sampled. By default a knot that passes a vertex within 2^-40 of the scale
-    of its preactivation is taken to pass through it; ``report.snaps`` lists every case.
+    of its preactivation is taken to pass through it; ``report.snaps`` lists every case. In exact mode the
+    regions and their neighbours are those of the float64 weights, slice and domain without any rounding;
+    vertices are rounded to float64.
 
     Examples
     --------
@@ -93,22 +128,34 @@ def partition(
     (1, [1.0])
     """
     program = _program(model, plane, output, normalise)
+    if isinstance(plane, Segment):
+        if decide is not None:
+            raise ModelError("a segment has no decision boundary to find; leave decide out, or take a Slice")
+        with _one_thread_per_worker():
+            return partition_segment(program, plane, exact=exact)
     decision = _decision(decide, program)
     n_threads = _threads(threads)
     begin = time.perf_counter()
     with _one_thread_per_worker():
-        plan = make_plan(program, plane)
+        precise = ExactProgram.on_slice(program, plane) if exact else None
+        plan = make_plan(program, plane, None if precise is None else precise.knots)
         with _shown(progress, plane.area) as show:
             result = run(plan, _tuning, n_threads, show)
-        return _finished(result, program, plane, plan, decision, n_threads, time.perf_counter() - begin)
+        return _finished(result, program, precise, plane, plan, decision, n_threads, begin)
 
 
 def _program(
-    model: nn.Module | Program, plane: Slice, output: str | int | None, normalise: tuple[Any, Any] | None
+    model: nn.Module | Program,
+    plane: Slice | Segment,
+    output: str | int | None,
+    normalise: tuple[Any, Any] | None,
 ) -> Program:
     """The model as a float64 program that takes the slice's points."""
-    if not isinstance(plane, Slice):
-        raise SliceError(f"plane is a {type(plane).__name__}; make one with Slice.through, .around or .box")
+    if not isinstance(plane, Slice | Segment):
+        raise SliceError(
+            f"plane is a {type(plane).__name__}; make one with Slice.through, .around or .box, or a Segment "
+            "with Segment.between"
+        )
     if isinstance(model, nn.Module):
         return Program.from_module(model, plane.input_shape, normalise=normalise, output=output)
     if not isinstance(model, Program):
@@ -119,7 +166,8 @@ def _program(
         )
     if model.input_shape != plane.input_shape:
         raise SliceError(
-            f"the slice is in inputs of shape {plane.input_shape}, but the network takes {model.input_shape}"
+            f"the {type(plane).__name__.lower()} is in inputs of shape {plane.input_shape}, but the network "
+            f"takes {model.input_shape}"
         )
     exact = model.dtype == torch.float64 and model.device.type == "cpu"
     return model if exact else model.to(torch.float64, "cpu")
@@ -217,23 +265,33 @@ def _shown(progress: bool | None, area: float) -> Iterator[Callable[[float], Non
 def _finished(
     result: EngineResult,
     program: Program,
+    precise: ExactProgram | None,
     plane: Slice,
     plan: Plan,
     decide: str,
     threads: int,
-    seconds: float,
+    begin: float,
 ) -> Partition:
     layers = layers_of(program, plan)
+    edge_knots = decode(layers, result.edge_knots)
+    areas: list[Fraction] = []
+    if precise is not None:
+        edge_bit = first_bits(layers, result.edge_knot_ptr, edge_knots)
+        areas = exact_areas(result.thin, result.complex, result.blocks, edge_bit, plane.domain, precise)
     return Partition(
         plane=plane,
         complex=result.complex,
         outputs=result.outputs,
         edge_knot_ptr=result.edge_knot_ptr,
-        edge_knots=decode(layers, result.edge_knots),
+        edge_knots=edge_knots,
         blocks=result.blocks,
         layers=layers,
         output_shape=program.output_shape,
         decide=decide,
         model_digest=program.digest(),
-        report=make_report(result, program, plane, layers, threads, seconds),
+        report=make_report(result, program, plane, layers, threads, time.perf_counter() - begin),
+        program=program,
+        exact=precise is not None,
+        thin_regions=result.thin if areas else np.empty(0, np.int64),
+        thin_areas=np.array([float(area) for area in areas]),
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from splinecam_lite.engine.lines import FormsOf
 from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan
 from splinecam_lite.engine.predicate import WORD, knot_tolerance
 from splinecam_lite.network.magnitudes import evaluate_with_magnitudes
@@ -58,8 +59,8 @@ def _per_neuron(tensor: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
     return torch.broadcast_to(tensor.detach(), shape).reshape(-1).double().numpy().copy()
 
 
-def make_plan(program: Program, plane: Slice) -> Plan:
-    """Return the engine's plan of a piecewise-linear program on a slice.
+def make_plan(program: Program, plane: Slice, forms_of: FormsOf | None = None) -> Plan:
+    """Return the engine's plan of a piecewise-linear program on a slice; exact mode, with ``forms_of``.
 
     Raises
     ------
@@ -90,4 +91,6 @@ def make_plan(program: Program, plane: Slice) -> Plan:
             first_bit += -(-breakpoints.size // WORD) * WORD
     directions = plane.directions.reshape(2, *plane.input_shape)
     columns = np.concatenate((directions, plane.origin.reshape(1, *plane.input_shape)))
-    return Plan(tuple(steps), columns, np.array(plane.domain, float), program.output, first_bit // WORD)
+    return Plan(
+        tuple(steps), columns, np.array(plane.domain, float), program.output, first_bit // WORD, forms_of
+    )

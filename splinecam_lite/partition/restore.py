@@ -7,38 +7,58 @@ shape of each array; and numbers that point into other arrays are checked before
 import json
 import os
 import zipfile
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from splinecam_lite.engine.complex import OUTER, Complex, check_complex
 from splinecam_lite.engine.engine import Block
 from splinecam_lite.errors import ComplexError, FileError, SliceError
+from splinecam_lite.network.program import Program
 from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition.export import FORMAT, SCHEMA, Arrays
 from splinecam_lite.partition.layers import Layer
+from splinecam_lite.partition.linear import LinearRegions, keep, kept, program_of
 from splinecam_lite.partition.report import Report, Snaps
 
 if TYPE_CHECKING:
     from splinecam_lite.partition.result import Partition
 
 
-def load(path: str | os.PathLike[str]) -> "Partition":
+def load(path: str | os.PathLike[str], model: nn.Module | Program | None = None) -> "Partition":
     """Read a partition that ``save`` has written.
+
+    Parameters
+    ----------
+    path : path
+    model : nn.Module or Program, optional
+        The network that was partitioned, which a file does not hold. It is needed for what has to be computed
+        without rounding: the decision boundary in exact mode, linear regions that were not counted before,
+        the certificate.
 
     Raises
     ------
+    ModelError
+        If the model is not the one that was partitioned.
     FileNotFoundError, PermissionError
     FileError
         If the file is no partition, was written with another layout, is cut short or damaged.
     """
     header, arrays = _read(Path(path))
     try:
-        return _partition_of(header, arrays)
+        partition = _partition_of(header, arrays)
     except (KeyError, IndexError, TypeError, ValueError, ComplexError, SliceError) as error:
         raise FileError(f"'{path}' is damaged ({error}); compute the partition again") from error
+    if model is not None:
+        found = kept(partition)
+        partition = replace(partition, program=program_of(partition, model))
+        if found is not None:
+            keep(partition, found)
+    return partition
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
@@ -91,10 +111,10 @@ def _partition_of(header: dict[str, Any], arrays: Arrays) -> "Partition":
     n_outputs = prod(header["output_shape"])
     _check_shapes(complex, arrays, n_outputs)
     _check_indices(complex, arrays)
-    check_complex(complex, plane.domain, float(header["report"]["moved"]))
+    check_complex(complex, plane.domain, float(header["report"]["moved"]), arrays["thin_regions"])
     layers = tuple(Layer(*layer) for layer in header["layers"])
     snaps = Snaps(*(arrays[f"snap_{name}"] for name in Snaps._fields))
-    return Partition(
+    partition = Partition(
         plane=plane,
         complex=complex,
         outputs=arrays["outputs"],
@@ -106,7 +126,24 @@ def _partition_of(header: dict[str, Any], arrays: Arrays) -> "Partition":
         decide=header["decide"],
         model_digest=header["model_digest"],
         report=Report(snaps=snaps, **header["report"]),
+        exact=header["exact"],
+        thin_regions=arrays["thin_regions"],
+        thin_areas=arrays["thin_areas"],
     )
+    if "linear_regions" in arrays:
+        keep(partition, _linear_regions_of(arrays, complex.n_faces))
+    return partition
+
+
+def _linear_regions_of(arrays: Arrays, n_faces: int) -> LinearRegions:
+    """Labels that number ``n_faces`` regions in order of appearance; others raise ValueError."""
+    labels, stages = arrays["linear_regions"], arrays["linear_stages"]
+    if labels.shape != (n_faces,) or stages.shape != (3,) or labels.dtype != np.int64:
+        raise ValueError("its linear regions are not those of its activation regions")
+    highest = np.maximum.accumulate(labels)
+    if labels[0] != 0 or labels.min() < 0 or (labels[1:] > highest[:-1] + 1).any():
+        raise ValueError("its linear regions are not numbered in order")
+    return LinearRegions(labels, *stages.tolist())
 
 
 def _check_shapes(complex: Complex, arrays: Arrays, n_outputs: int) -> None:
@@ -122,6 +159,7 @@ def _check_shapes(complex: Complex, arrays: Arrays, n_outputs: int) -> None:
         ("outputs", (V, n_outputs)),
         ("edge_knot_ptr", (E + 1,)),
         ("edge_knots", (n_knots, 3)),
+        ("thin_areas", arrays["thin_regions"].shape),
         ("block_sizes", (n_blocks,)),
         ("block_frozen", (n_blocks, arrays["block_frozen"].shape[1])),
         ("block_output_columns", (3 * n_blocks + len(arrays["block_knots"]), n_outputs)),
@@ -140,6 +178,7 @@ def _check_indices(complex: Complex, arrays: Arrays) -> None:
         ("complex_face_edge", 0, n_edges),
         ("complex_edge_faces", OUTER, complex.n_faces),
         ("block_knots", 0, 64 * arrays["block_frozen"].shape[1]),
+        ("thin_regions", 0, complex.n_faces),
         ("block_faces", 1, complex.n_faces + 1),
         ("block_sizes", 0, len(arrays["block_knots"]) + 1),
     ):

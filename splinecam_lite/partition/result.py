@@ -2,9 +2,9 @@
 
 import importlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,16 +18,20 @@ from splinecam_lite.engine.maps import face_maps
 from splinecam_lite.errors import SliceError
 from splinecam_lite.network.polygon import array as as_array
 from splinecam_lite.network.slices import Slice
-from splinecam_lite.partition import measures
+from splinecam_lite.partition import counts, linear, measures
+from splinecam_lite.partition.formats import Formats
 from splinecam_lite.partition.layers import Layer, unpack
-from splinecam_lite.partition.locate import Locator, polygons
-from splinecam_lite.partition.measures import LayerCounts
+from splinecam_lite.partition.locate import Locator
+from splinecam_lite.partition.measures import Knots, LayerCounts
 from splinecam_lite.partition.report import Report
+from splinecam_lite.partition.selection import chosen_regions
 
 if TYPE_CHECKING:
-    import networkx
+    from torch import nn
 
+    from splinecam_lite.network.program import Program
     from splinecam_lite.partition.boundary import DecisionBoundary
+    from splinecam_lite.partition.certificate import Certificate
 
 Array = NDArray[np.float64]
 
@@ -38,21 +42,8 @@ PLOTTER = "splinecam_lite.show.plot"
 """Who draws a partition: named, not imported, since drawing builds on this room and not the reverse."""
 
 
-class Knots(NamedTuple):
-    """Which knots lie on which edges; one row for each knot of each edge."""
-
-    edges: np.ndarray
-    """(n,) int64, ascending."""
-    layers: np.ndarray
-    """(n,) int32."""
-    neurons: np.ndarray
-    """(n,) int32: flat number in its layer."""
-    breakpoints: np.ndarray
-    """(n,) int32: 0 for activations with one breakpoint."""
-
-
 @dataclass(frozen=True, eq=False)
-class Partition:
+class Partition(Formats):
     """The activation regions of a piecewise-linear network on a slice; made by `partition`.
 
     Regions, vertices and edges are numbered; region ``f`` is face ``f`` of ``complex``. Places, lengths and
@@ -84,6 +75,13 @@ class Partition:
         SHA-256 of the network's operations and constants.
     report : Report
         What was snapped and merged, and residuals.
+    program : Program or None
+        The network, float64. A file does not hold it: None in a partition that was loaded.
+    exact : bool
+        Whether every sign was decided without rounding.
+    thin_regions, thin_areas : (n,) int64 and float64
+        In exact mode: regions so thin that the float64 places of their corners do not tell the area, and the
+        areas, from integers.
 
     Examples
     --------
@@ -109,9 +107,14 @@ class Partition:
     decide: str
     model_digest: str
     report: Report
+    program: "Program | None" = None
+    exact: bool = False
+    thin_regions: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    thin_areas: Array = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
-        for array in (self.outputs, self.edge_knot_ptr, self.edge_knots, *self.complex, *self.report.snaps):
+        own = (self.outputs, self.edge_knot_ptr, self.edge_knots, self.thin_regions, self.thin_areas)
+        for array in (*own, *self.complex, *self.report.snaps):
             array.setflags(write=False)
         for block in self.blocks:
             for part in block[2:]:
@@ -123,6 +126,11 @@ class Partition:
     def n_regions(self) -> int:
         """Number of activation regions: sets of points with one activation pattern, open and not empty."""
         return self.complex.n_faces
+
+    @property
+    def n_linear_regions(self) -> int:
+        """Number of linear regions: adjacent activation regions with the same output map, merged."""
+        return int(self.linear_regions().max()) + 1
 
     @property
     def n_vertices(self) -> int:
@@ -153,7 +161,8 @@ class Partition:
         return tuple(layer.n_neurons for layer in self.layers)
 
     def __repr__(self) -> str:
-        return f"<Partition: {self.n_regions:,} activation regions of {sum(self.n_neurons):,} neurons>"
+        known = counts.in_words(self, compute=False)
+        return f"<Partition: {known}; {counts.counted(sum(self.n_neurons), 'neuron')}>"
 
     # ---- shapes ------------------------------------------------------------------------------------
 
@@ -164,7 +173,9 @@ class Partition:
 
     def areas(self) -> Array:
         """Return the area of every region (n_regions,), in input units squared; the sum is ``plane.area``."""
-        return signed_areas(self.complex.xy, self.complex.face_ptr, self.complex.face_vertex)
+        areas = signed_areas(self.complex.xy, self.complex.face_ptr, self.complex.face_vertex)
+        areas[self.thin_regions] = self.thin_areas
+        return areas
 
     def perimeters(self) -> Array:
         """Return the length of every region's border (n_regions,), in input units, the domain's included."""
@@ -192,6 +203,10 @@ class Partition:
         """
         return measures.neighbours(self.complex)
 
+    def adjacency(self) -> csr_array:
+        """Return which regions share a border, as a (n_regions, n_regions) csr_array of bool, symmetric."""
+        return measures.adjacency(self.complex)
+
     # ---- patterns and maps -------------------------------------------------------------------------
 
     @cached_property
@@ -213,7 +228,7 @@ class Partition:
             Bit ``b & 63`` of word ``b >> 6`` is pattern bit ``b``: set where the preactivation passes the
             breakpoint. `Layer` tells which bit is which; ``pattern_bits`` unpacks a layer.
         """
-        return pack_patterns(self._patterns, self._chosen(regions))
+        return pack_patterns(self._patterns, chosen_regions(regions, self.n_regions))
 
     def pattern_bits(self, layer: int, regions: ArrayLike | None = None) -> NDArray[np.bool_]:
         """Return the part of the patterns that is about one layer.
@@ -262,7 +277,7 @@ class Partition:
         -----
         The output at (u, v) in the region is ``A @ (u, v) + b``.
         """
-        chosen = self._chosen(regions)
+        chosen = chosen_regions(regions, self.n_regions)
         maps = np.empty((len(chosen), self.n_outputs, 3))
         first = self._patterns.first_faces
         order = np.argsort(chosen, kind="stable")
@@ -274,6 +289,29 @@ class Partition:
                 maps[here] = face_maps(block.D, block.bits, block.output_columns, rows)
         return maps[:, :, :2], maps[:, :, 2]
 
+    def linear_regions(self, model: "nn.Module | Program | None" = None) -> NDArray[np.int64]:
+        """Return the linear region of every activation region: connected sets on which the output map is one.
+
+        Parameters
+        ----------
+        model : nn.Module or Program, optional
+            The network that was partitioned. Needed once for a partition from a file, unless they were
+            counted before it was saved.
+
+        Returns
+        -------
+        (n_regions,) int64
+            Numbers from 0, in the order of the lowest activation region of each. Whether two maps are equal
+            is decided without rounding; see `splinecam_lite.partition.linear`.
+
+        Raises
+        ------
+        ModelError
+            If the network is needed and missing or another one, or has a layer that cannot be evaluated
+            exactly.
+        """
+        return linear.linear_regions(self, model).labels
+
     def gradient_norms(self) -> Array:
         """Return the Frobenius norm of every region's ``A``, (n_regions,): output units per input unit.
 
@@ -283,24 +321,6 @@ class Partition:
         regions = np.arange(self.n_regions)
         pieces = (self.affine_maps(regions[i : i + step])[0] for i in range(0, self.n_regions, step))
         return np.concatenate([np.linalg.norm(A, axis=(1, 2)) for A in pieces])
-
-    def _chosen(self, regions: ArrayLike | None) -> NDArray[np.int64]:
-        """Region numbers as an array, refused if there is no such region."""
-        if regions is None:
-            return np.arange(self.n_regions)
-        chosen = np.atleast_1d(np.asarray(regions))
-        if chosen.dtype == bool:
-            if chosen.shape != (self.n_regions,):
-                raise IndexError(
-                    f"the mask of regions has shape {chosen.shape}, but there are {self.n_regions} regions"
-                )
-            return np.flatnonzero(chosen)
-        if chosen.ndim != 1 or (chosen.size and not np.issubdtype(chosen.dtype, np.integer)):
-            raise IndexError(f"regions must be a list of numbers, not {chosen.dtype} of shape {chosen.shape}")
-        if chosen.size and (chosen.min() < 0 or chosen.max() >= self.n_regions):
-            bad = chosen.min() if chosen.min() < 0 else chosen.max()
-            raise IndexError(f"there is no region {bad}: regions are 0 to {self.n_regions - 1}")
-        return chosen.astype(np.int64)
 
     # ---- places ------------------------------------------------------------------------------------
 
@@ -357,8 +377,10 @@ class Partition:
     @cached_property
     def _decision_boundary(self) -> "DecisionBoundary":
         from splinecam_lite.partition.boundary import decide
+        from splinecam_lite.partition.exactness import decided_exactly
 
-        return decide(self.complex, self.outputs, self.decide, self.plane.domain, self.report.moved)
+        exactly = decided_exactly(self) if self.exact else None
+        return decide(self.complex, self.outputs, self.decide, self.plane.domain, self.report.moved, exactly)
 
     def decision_boundary(self, classes: tuple[int, int] | None = None) -> "DecisionBoundary":
         """Return where the decision changes, on the whole slice or between two classes.
@@ -380,44 +402,42 @@ class Partition:
         """Number of decision cells: connected sets of points with one class."""
         return self._decision_boundary.n_cells
 
+    # ---- proof -------------------------------------------------------------------------------------
+
+    def certify(self, model: "nn.Module | Program | None" = None, *, decision: bool = True) -> "Certificate":
+        """Prove that this is the true partition, or find what is wrong with it.
+
+        Independent of the engine: held against the network alone, in float64 with bounds, double-double and
+        rationals. ``raise_if_failed()`` of the result makes an error of what does not hold.
+
+        Parameters
+        ----------
+        model : nn.Module or Program, optional
+            Needed for a partition that was read from a file without it.
+        decision : bool
+            Prove the decision boundary and its cells as well.
+
+        See Also
+        --------
+        splinecam_lite.partition.certify : what is checked, and why that suffices.
+        """
+        from splinecam_lite.partition.certify import certify
+
+        return certify(self, model, decision=decision)
+
     # ---- elsewhere ---------------------------------------------------------------------------------
 
-    def to_shapely(self) -> np.ndarray:
-        """Return every region as a shapely polygon in chart coordinates, (n_regions,) objects."""
-        return polygons(self.complex)
-
-    def to_networkx(self) -> "networkx.Graph":
-        """Return the graph of neighbouring regions; see `export.to_networkx`."""
-        from splinecam_lite.partition.export import to_networkx
-
-        return to_networkx(self)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the partition to a file; see `export.save`."""
-        from splinecam_lite.partition.export import save
-
-        save(self, path)
-
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> "Partition":
-        """Read a partition that ``save`` has written; see `restore.load`."""
+    def load(path: str | os.PathLike[str], model: "nn.Module | Program | None" = None) -> "Partition":
+        """Read a partition that ``save`` has written, and give it its network again; see `restore.load`."""
         from splinecam_lite.partition.restore import load
 
-        return load(path)
+        return load(path, model)
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:
         """Draw the partition and return the axes; takes the arguments of `splinecam_lite.show.plot.plot`."""
         return importlib.import_module(PLOTTER).plot(self, *args, **kwargs)
 
     def summary(self) -> str:
-        """Return what was found as text: counts by their full names, a line for each layer, the report."""
-        lines = [
-            f"{self.n_regions:,} activation regions ({self.n_vertices:,} vertices, {self.n_edges:,} edges) "
-            f"on {self.plane.area:.6g} square input units",
-        ]
-        for number, layer in enumerate(self.counts_by_layer()):
-            lines.append(
-                f"  layer {number} '{layer.name}': {layer.n_knots:,} knots of {layer.n_neurons:,} neurons, "
-                f"{layer.knot_length:.6g} input units long, on {layer.n_edges:,} edges"
-            )
-        return "\n".join([*lines, str(self.report)])
+        """Return what was found as text: the three counts by name, a line for each layer, the report."""
+        return counts.summary(self)

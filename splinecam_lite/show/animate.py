@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.spatial import cKDTree
 
+from splinecam_lite.partition.counts import in_words
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.show.colours import INK, class_colours, pale
 from splinecam_lite.show.curves import Panel, draw_panel, numbered_colour
@@ -106,7 +107,8 @@ def draw_frame(
     _draw_close_up(close, part, view.zoom)
     whole.get_legend().remove()
     close.get_legend().remove()
-    whole.set_title(f"the slice: {part.n_regions:,} activation regions", fontsize="medium")
+    activation_regions, others = in_words(part).split(", ", 1)
+    whole.set_title(f"the slice: {activation_regions},\n{others}", fontsize="medium")
     close.set_title("the rectangle, enlarged: knots by layer", fontsize="medium")
     _draw_legends(figure, part, view.n_classes)
     width = (1.0 - LEFT) / len(panels)

@@ -75,6 +75,17 @@ def segment_paths(segments: NDArray[np.float64]) -> list[Path]:
     return [_path(piece, codes[: len(piece)]) for piece in pieces]
 
 
+def breadths(areas: NDArray[np.float64], perimeters: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return twice the area over the perimeter; 0 for a region that rounding has left no area or border.
+
+    Examples
+    --------
+    >>> breadths(np.array([1.0, -1e-20, 0.0]), np.array([4.0, 1.0, 0.0])).tolist()
+    [0.5, 0.0, 0.0]
+    """
+    return 2 * np.maximum(areas, 0.0) / np.maximum(perimeters, np.finfo(float).tiny)
+
+
 def edge_widths(breadth: NDArray[np.float64], edge_faces: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the width at which each edge is drawn, one of `N_WIDTHS` values.
 

@@ -14,16 +14,20 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
+from splinecam_lite.partition.counts import in_words
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.show.colours import INK, class_colours
 from splinecam_lite.show.fills import ColorBy, Fill, fill_of
-from splinecam_lite.show.paths import edge_widths, polygons_by_number, segment_paths
+from splinecam_lite.show.paths import breadths, edge_widths, polygons_by_number, segment_paths
 
 PLAIN, WITH_BAR = (6.2, 6.6), (7.2, 6.4)
 """Size of a new figure without and with a colour bar, in inches: the axes are about as large in both."""
 
 LEGEND_DROP, LEGEND_COLUMNS = 4.0, 4
 """Distance of the legend below the axes in heights of a letter, with room for the axis label; its columns."""
+
+TITLE_SIZE = 10
+"""Points; three counts of six digits fit above the axes."""
 
 MOST_SHAPES = 2_000
 """Regions up to which a PDF or SVG keeps them as shapes; more than these become one image in it."""
@@ -73,7 +77,7 @@ def plot(
     limits : (low, high), optional
         Ends of the colour scale, to compare figures. Default: a hundredth of the area lies beyond each.
     title : str, optional
-        Default: the counts.
+        Default: the three counts, those that are known (`splinecam_lite.partition.counts`).
     ax : Axes, optional
         Default: the axes of a new figure.
 
@@ -117,7 +121,7 @@ def plot(
         ax.legend(
             handles=handles, ncols=min(len(handles), LEGEND_COLUMNS), frameon=False, fontsize=9, **below
         )
-    ax.set_title(_counts(partition, color_by) if title is None else title)
+    ax.set_title(_counts(partition, color_by) if title is None else title, fontsize=TITLE_SIZE)
     return ax
 
 
@@ -146,7 +150,7 @@ def _draw_edges(ax: Axes, partition: Partition, raster: bool) -> None:
     cells = partition.complex
     window, size = ax.get_window_extent(), np.ptp(partition.plane.domain, axis=0)
     points_per_unit = 72 / ax.figure.dpi * min(window.width / size[0], window.height / size[1])
-    breadth = points_per_unit * 2 * partition.areas() / partition.perimeters()
+    breadth = points_per_unit * breadths(partition.areas(), partition.perimeters())
     widths = edge_widths(breadth, cells.edge_faces)
     for width in np.unique(widths):
         paths = segment_paths(cells.xy[cells.edge_vertices[widths == width]])
@@ -200,12 +204,8 @@ def _draw_bar(ax: Axes, fill: Fill) -> None:
 
 
 def _counts(partition: Partition, color_by: object) -> str:
-    counts = [(partition.n_regions, "activation region")]
-    by = color_by if isinstance(color_by, str) else ""
-    if by == "class":
-        counts.append((partition.decision_boundary().n_cells, "decision cell"))
-    counted = ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in counts)
-    return f"{counted}, coloured by pattern" if by == "pattern" else counted
+    by_pattern = isinstance(color_by, str) and color_by == "pattern"
+    return f"{in_words(partition)}{', coloured by pattern' if by_pattern else ''}"
 
 
 def _add(ax: Axes, paths: Sequence[Path], **style: Any) -> None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from splinecam_lite.partition.counts import in_words
 from splinecam_lite.show.curves import Panel, draw_panel, numbered_colour
 from splinecam_lite.show.plot import plot
 from splinecam_lite.studies import panels
@@ -88,7 +89,8 @@ def write_slices(
         for ax, step, part in zip(axes, steps, folder.partitions(steps), strict=False):
             plot(part, "class", points=images, labels=labels, title=f"step {step:,}", ax=ax)
             ax.get_legend().remove()
-            ax.set_title(f"step {step:,}: {part.n_regions:,} regions", fontsize="medium")
+            activation_regions, others = in_words(part).split(", ", 1)
+            ax.set_title(f"step {step:,}: {activation_regions},\n{others}", fontsize="medium")
             ax.label_outer()
 
     _write(folder.path / "slices.png", (11.4, 7.2), draw)

@@ -85,10 +85,14 @@ def _recalls(records: Sequence[Record]) -> str:
 def _trust(records: Sequence[Record]) -> str:
     snaps = int(column(records, "partition", "snaps").sum())
     residual = column(records, "partition", "output_residual").max()
-    regions = int(column(records, "partition", "activation_regions").sum())
+    regions, linear = (
+        int(column(records, "partition", f"{kind}_regions").sum()) for kind in ("activation", "linear")
+    )
+    cells = int(column(records, "decision_boundary", "cells").sum())
     decided = "none" if snaps == 0 else f"{snaps:,}"
     return (
-        f"The partitions of the first slice hold {regions:,} regions. Of the decisions behind them, "
+        f"The partitions of the first slice hold {regions:,} activation regions, {linear:,} linear regions "
+        f"and {cells:,} decision cells. Of the decisions behind them, "
         f"{decided} rested on a number within rounding of zero; the outputs that they carry differ from the "
         f"network's own by at most {residual:.0e} of their scale."
     )

@@ -76,9 +76,12 @@ def complexity_by_layer(records: Sequence[Record]) -> Panel:
 
 
 def regions(records: Sequence[Record]) -> Panel:
-    """Number of activation regions in the first slice."""
-    curve = Curve("all", column(records, "partition", "activation_regions"), INK)
-    return Panel("activation regions in the slice", [curve], "number")
+    """Numbers of activation regions and of linear regions in the first slice; decision cells are too few."""
+    curves = [
+        Curve("activation regions", column(records, "partition", "activation_regions"), INK),
+        Curve("linear regions", column(records, "partition", "linear_regions"), SERIES[0], "--"),
+    ]
+    return Panel("regions in the slice", curves, "number")
 
 
 def knots(records: Sequence[Record]) -> Panel:

@@ -75,6 +75,8 @@ def measure(
         fit = _loss_and_accuracy(task, network, digits)
     with clock("partition"):
         part = partition(program, probes.planes[0], threads=threads, progress=False)
+    with clock("linear regions"):
+        part.linear_regions(program)
     with clock("decision boundary"):
         boundary = part.decision_boundary()
     with clock("knot density"):
@@ -120,6 +122,7 @@ def _counts(part: Partition) -> dict[str, Any]:
     layers = part.counts_by_layer()
     return {
         "activation_regions": part.n_regions,
+        "linear_regions": part.n_linear_regions,
         "vertices": part.n_vertices,
         "edges": part.n_edges,
         "area": part.plane.area,

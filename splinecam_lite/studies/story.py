@@ -85,6 +85,12 @@ def _terms(settings: Record) -> list[tuple[str, str]]:
             "A largest set of points at which the same neurons are on. Knots are the borders between them.",
         ),
         (
+            "linear region",
+            "Neighbouring activation regions with the same output map, merged: a largest connected set on "
+            "which the network is one affine map. Knots that the output does not see are inside.",
+        ),
+        ("decision cell", "A largest connected set of points with one answer."),
+        (
             "decision boundary",
             "Where the network's answer, the class with the largest output, changes. It is not a knot.",
         ),
@@ -176,9 +182,9 @@ def _regions(folder: Path) -> list[str | Picture]:
     return [
         Picture(
             folder / "regions.png",
-            "Number of activation regions in the slice; knot length per area of each layer; length of the "
-            "decision boundary. What to see: whether training takes knots out of the slice at first and "
-            "brings them back later, and in which layers.",
+            "Numbers of activation regions, and of linear regions: neighbours with the same map, merged; "
+            "knot length per area of each layer; length of the decision boundary. What to see: whether "
+            "training takes knots out of the slice at first and brings them back later, and in which layers.",
             "Regions, knots by layer and boundary length over training",
         )
     ]

@@ -22,6 +22,7 @@ def tables(settings: Record, records: Sequence[Record]) -> list[str | Table]:
         ("test accuracy", ".1%", ("accuracy", "test")),
         ("train loss", ".1e", ("loss", "train")),
         ("activation regions", ",.0f", ("partition", "activation_regions")),
+        ("linear regions", ",.0f", ("partition", "linear_regions")),
         ("decision cells", ".0f", ("decision_boundary", "cells")),
         ("boundary length", ".1f", ("decision_boundary", "length")),
         ("near density", ".1f", ("knot_density", "near", i)),

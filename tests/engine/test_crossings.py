@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from splinecam_lite.engine.crossings import cut_edges
+from splinecam_lite.engine.crossings import NO_ORDERS, cut_edges
 from splinecam_lite.engine.predicate import SNAP, sign_words
 
 EDGE = np.array([[0, 1]], np.int32)
@@ -14,7 +14,7 @@ def cut(at_start, at_end):
     Z = np.array([at_start, at_end], float)
     tolerance = np.full(Z.shape[1], SNAP)
     positive, negative, _, _ = sign_words(Z, tolerance)
-    return cut_edges(EDGE, positive, negative, Z, tolerance)
+    return cut_edges(EDGE, positive, negative, Z, tolerance, NO_ORDERS)
 
 
 @pytest.mark.parametrize(
@@ -77,5 +77,5 @@ def test_places_do_not_depend_on_the_scale_of_a_knot(scale):
     Z = np.array([[-1.0 * scale, 3.0], [2.0 * scale, -1.0]])
     tolerance = np.array([SNAP * 2 * scale, SNAP * 3])
     positive, negative, _, _ = sign_words(Z, tolerance)
-    cuts = cut_edges(EDGE, positive, negative, Z, tolerance)
+    cuts = cut_edges(EDGE, positive, negative, Z, tolerance, NO_ORDERS)
     assert cuts.place == pytest.approx([1 / 3, 3 / 4], rel=1e-15)

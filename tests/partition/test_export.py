@@ -115,7 +115,8 @@ def rewrite(path, change):
 
 def test_another_schema_is_refused(saved):
     rewrite(saved, lambda header, arrays: header.update(schema=99))
-    with pytest.raises(FileError, match=r"schema version 99 \(splinecam_lite .*\), this one reads version 1"):
+    said = rf"schema version 99 \(splinecam_lite .*\), this one reads version {export.SCHEMA}"
+    with pytest.raises(FileError, match=said):
         Partition.load(saved)
 
 
@@ -153,6 +154,27 @@ def test_numbers_that_do_not_belong_together_are_refused(saved, change):
     rewrite(saved, change)
     with pytest.raises(FileError, match="damaged"):
         Partition.load(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_to("linear_regions", 10**6),
+        set_to("linear_regions", -1),
+        lambda header, arrays: arrays.update(linear_regions=arrays["linear_regions"][:-1]),
+        lambda header, arrays: arrays.update(linear_regions=arrays["linear_regions"].astype(float)),
+        lambda header, arrays: arrays.pop("linear_stages"),
+    ],
+)
+def test_linear_regions_that_are_none_are_refused(tmp_path, change):
+    part = deep()
+    assert part.n_linear_regions <= part.n_regions
+    part.save(tmp_path / "p.npz")
+    rewrite(tmp_path / "p.npz", lambda header, arrays: None)
+    assert Partition.load(tmp_path / "p.npz").n_linear_regions == part.n_linear_regions
+    rewrite(tmp_path / "p.npz", change)
+    with pytest.raises(FileError, match="damaged"):
+        Partition.load(tmp_path / "p.npz")
 
 
 def test_an_array_that_is_not_what_the_header_says_is_refused(saved):

@@ -75,7 +75,10 @@ def test_every_colouring_says_what_it_shows(
 ) -> None:
     part = request.getfixturevalue(which)
     ax = plot(part, color_by)
-    assert ax.get_title().startswith(f"{part.n_regions:,} activation regions")
+    cells = f"{part.n_decision_cells} decision cell{'s' if part.n_decision_cells > 1 else ''}"
+    assert ax.get_title().startswith(
+        f"{part.n_regions:,} activation regions, {part.n_linear_regions:,} linear regions, {cells}"
+    )
     assert ax.get_xlabel() == ("input 1" if which == "several" else "u (input units)")
     assert ax.get_aspect() == 1
     assert "decision boundary" in legend(ax)

@@ -57,6 +57,7 @@ def test_numbers_make_sense(folder: Path) -> None:
         )
         part = record["partition"]
         assert part["activation_regions"] == part["edges"] - part["vertices"] + 1
+        assert 1 <= part["linear_regions"] <= part["activation_regions"]
         assert all(k <= n for k, n in zip(part["neurons_with_knot"], part["neurons"], strict=True))
         for points in record["local_complexity"].values():
             assert points["low"] <= points["mean"] <= points["high"]
@@ -73,6 +74,7 @@ def test_partitions_are_those_of_the_records(folder: Path) -> None:
     for record in records_of(folder):
         part = Partition.load(folder / "partitions" / f"step_{record['step']:06d}.npz")
         assert part.n_regions == record["partition"]["activation_regions"]
+        assert part.n_linear_regions == record["partition"]["linear_regions"]
         assert np.isclose(part.decision_boundary().length, record["decision_boundary"]["length"])
 
 
@@ -96,7 +98,8 @@ def test_report_stands_alone(folder: Path) -> None:
     assert reader.headings == 11
     assert "<script" not in page
     assert "nan" not in re.sub('base64,[^"]*', "", page)
-    for word in ("activation region", "knot", "decision boundary", "local complexity", "recall", "migration"):
+    counts = ("activation region", "linear region", "decision cell")
+    for word in (*counts, "knot", "decision boundary", "local complexity", "recall", "migration"):
         assert word in page
 
 
