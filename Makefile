@@ -7,6 +7,8 @@ PYTHON ?=
 PIP_FLAGS ?=
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 BENCH_FLAGS ?=
+FUZZ_COUNT ?= 200
+FUZZ_SEED ?= 0
 
 BIN := .venv/bin
 EXTRAS := data,exact,geo,bench,dev
@@ -14,7 +16,7 @@ KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 READY := .venv/ready-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick test-nojit lint format types bench constraints clean
+.PHONY: help setup demo test test-quick test-nojit fuzz lint format types bench constraints clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -49,6 +51,10 @@ test: $(READY)  ## every test, doctest, README block and example; the engine's a
 	$(BIN)/splinecam-lite warmup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 	$(MAKE) --no-print-directory test-nojit
+
+fuzz: $(READY)  ## FUZZ_COUNT=200 hard cases from FUZZ_SEED=0 on, proved and held against the rational oracle
+	$(BIN)/splinecam-lite warmup
+	$(BIN)/python -m tests.fuzz --seed $(FUZZ_SEED) --count $(FUZZ_COUNT)
 
 test-quick: $(READY)  ## the tests that take no more than a few seconds each
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"

@@ -1,9 +1,9 @@
 """Twenty lines through one point, almost: what a tolerance makes of them, and what is there.
 
-No float64 number is 3/10 or 1/5, so the biases of twenty neurons whose lines should all pass through that point
-are rounded, and the lines miss it, and one another, by some 1e-17. The default mode takes them to meet there,
-and says so in its report. Exact mode decides by rational arithmetic, and finds what the numbers say. Run it
-with ``python examples/05_a_hard_case.py``; it writes hard_case.png.
+Twenty neurons are meant to have their lines through (3/10, 1/5). Their biases are rounded to float64, so each
+line misses the point by some 1e-17. The default mode takes them to meet there, and says so in its report.
+Exact mode decides by rational arithmetic, and finds what the numbers say. Run it with
+``python examples/05_a_hard_case.py``; it writes hard_case.png.
 """
 
 from fractions import Fraction
@@ -33,7 +33,8 @@ square = sc.Slice.box([-0.2, -0.3], [0.8, 0.7])
 default = sc.partition(model, square)
 exact = sc.partition(model, square, exact=True)
 for mode, part in (("default", default), ("exact", exact)):
-    print(f"{mode:8}{part.n_regions:4} activation regions, {part.report.n_snaps:3} snaps; {part.certify().status}")
+    found = f"{part.n_regions:4} activation regions, {part.report.n_snaps:3} snaps"
+    print(f"{mode:8}{found}; {part.certify().status}")
 areas = exact.areas()
 print(f"smallest regions, in exact mode: {', '.join(f'{area:.1e}' for area in np.sort(areas)[:3])} of 1")
 
@@ -81,7 +82,7 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5.9), layout="constraine
 default.plot(color_by="pattern", boundary=False, ax=left)
 left.set_title(
     f"default mode: {default.n_regions} activation regions\n"
-    f"the lines are taken to meet: {default.report.n_snaps} snaps, all in the report"
+    f"lines taken to meet in one point: {default.report.n_snaps} snaps reported"
 )
 palette = pattern_palette()
 colours = palette[exact.pattern_hashes() % np.uint64(len(palette))]
@@ -93,7 +94,8 @@ right.set(xlim=rim, ylim=rim, aspect="equal")
 right.set(xlabel="(input 1 - 3/10) · 10$^{16}$", ylabel="(input 2 - 1/5) · 10$^{16}$")
 n_seen = sum(len(shape) > 2 for shape in shapes)
 right.set_title(
-    f"exact mode: {exact.n_regions} activation regions\nits centre, 10$^{{16}}$ times as large ({n_seen} are seen)"
+    f"exact mode: {exact.n_regions} activation regions\n"
+    f"the centre, 10$^{{16}}$ times as large: {n_seen} of them are in view"
 )
 figure.savefig("hard_case.png", dpi=150)
 print("wrote hard_case.png")

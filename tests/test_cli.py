@@ -20,6 +20,7 @@ from splinecam_lite.cli import commands, main, warmup
 from splinecam_lite.cli.files import finished_file
 from splinecam_lite.cli.models import load_model
 from splinecam_lite.cli.refusal import Refusal
+from splinecam_lite.partition.certificate import Certificate
 
 NETWORKS = """
     from torch import nn
@@ -115,6 +116,16 @@ def test_exact_mode_is_an_option(user: Path, tmp_path: Path) -> None:
     for option, exact in ([], False), (["--exact"], True):
         assert main(words + option) == 0
         assert sc.Partition.load(tmp_path / "a.npz").exact == exact
+
+
+def test_the_certificate_is_written(user: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "proof.json"
+    assert main(["partition", "net.py:build", "--box", "-1", "1", "--exact", "--certify", str(path)]) == 0
+    assert "proved: " in capsys.readouterr().out
+    certificate = Certificate.load(path)
+    assert certificate.status == "proved"
+    part = sc.partition(load_model("net.py:build", None), sc.Slice.box(-1, 1), exact=True)
+    assert certificate.recheck(part).holds
 
 
 def test_every_format_is_written(user: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,7 @@ def partition(given: options.Partition) -> None:
     """Compute a partition; print its summary, save it and draw it as asked."""
     check_writable("--out", given.out, tuple(FORMATS))
     check_writable("--plot", given.plot, FIGURES)
+    check_writable("--certify", given.certify, (".json",))
     check_installed(given.out)
     check_network(given)
     points = slice_points(given)
@@ -67,6 +68,12 @@ def partition(given: options.Partition) -> None:
             with finished_file(given.plot) as draft:
                 axes.figure.savefig(draft, dpi=150)
         print(f"wrote {given.plot}")
+    if given.certify is not None:
+        with stage("proving"):
+            certificate = result.certify()
+        certificate.save(given.certify)
+        print(f"{certificate}\nwrote {given.certify}")
+        certificate.raise_if_failed()
 
 
 def complexity(given: options.Complexity) -> None:

@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from splinecam_lite.errors import ComplexError, PredicateError, SplineCamError
+from splinecam_lite.errors import CertificateError, ComplexError, PredicateError, SplineCamError
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         return _end("interrupted", INTERRUPTED)
-    except (ComplexError, PredicateError) as error:
+    except (CertificateError, ComplexError, PredicateError) as error:
         return _end(f"{error} (perhaps a defect of splinecam_lite: if no remedy helps, report it)", FAILED)
     except SplineCamError as error:
         return _end(str(error), REFUSED)

@@ -69,6 +69,9 @@ class Partition(Network):
     exact: bool = False
     """Decide every sign without rounding. Default: a knot within 2^-40 of a vertex passes through it."""
 
+    certify: File = None
+    """Prove the result and write the certificate to this .json file; exit code 1 where it is not proved."""
+
     out: File = None
     """Write .npz, which splinecam_lite.Partition.load reads, or the regions as .geojson, .parquet or .svg."""
 

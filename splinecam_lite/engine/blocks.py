@@ -22,6 +22,7 @@ import numpy as np
 from splinecam_lite.engine.complex import edge_faces, signed_areas
 from splinecam_lite.engine.exact import Decisions
 from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.lines import Chords
 from splinecam_lite.engine.plan import Plan, Tuning
 from splinecam_lite.engine.propagate import Block, advance, set_bits, whole_domain
 from splinecam_lite.engine.snaps import NONE
@@ -53,6 +54,8 @@ class Finished(NamedTuple):
     output_columns: np.ndarray  # (3+K, n_outputs)
     outputs: np.ndarray  # (V, n_outputs)
     snaps: np.ndarray  # (n, 4): pattern bit, u, v, displacement
+    edge_line: np.ndarray  # exact mode: see `lines`
+    chords: dict[int, Chords]
     decisions: Decisions
 
 
@@ -183,6 +186,8 @@ def _finish(block: Block, plan: Plan) -> Finished:
         output_columns=output_columns,
         outputs=outputs,
         snaps=np.concatenate([NONE, *block.snaps]),
+        edge_line=block.edge_line,
+        chords=block.chords,
         decisions=block.decisions,
     )
 

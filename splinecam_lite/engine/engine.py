@@ -74,7 +74,7 @@ def _sewn(
     for attempt in itertools.count(1):
         finished = run_blocks(plan, tuning, threads, progress)
         try:
-            return finished, sew(finished, len(plan.domain)), attempt
+            return finished, sew(finished, len(plan.domain), plan.forms_of), attempt
         except SeamMismatch as mismatch:
             if attempt == ATTEMPTS:
                 raise ComplexError(

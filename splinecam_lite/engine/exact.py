@@ -10,6 +10,7 @@ sign of a third line there is that of a 3 x 3 determinant (`determinants`). Thre
 """
 
 import functools
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +65,28 @@ class State(NamedTuple):
 def _crossing(p: Line, q: Line) -> Integers:
     (a, b, c), (d, e, f) = p.integers(), q.integers()
     return b * f - c * e, c * d - a * f, a * e - b * d
+
+
+def places(
+    mesh: Mesh, edge_line: np.ndarray, chords: dict[int, Chords], forms_of: FormsOf, vertices: np.ndarray
+) -> list[tuple[Fraction, Fraction]]:
+    """Return where vertices (n,) of a block are, without rounding."""
+    at = list(lines_at(mesh.edge_vertices, edge_line, vertices, int(mesh.edge_vertices.max()) + 1))
+    known = coefficients(np.concatenate(at), chords, forms_of)
+    found = []
+    for lines in at:
+        x, y, w = _crossing(*_steepest([known[int(line)] for line in lines]))
+        found.append((Fraction(x, w), Fraction(y, w)))
+    return found
+
+
+def _steepest(lines: list[Line]) -> tuple[Line, Line]:
+    """Return the first line and the one that crosses it most steeply.
+
+    Which one is taken changes no sign, only how often double-double suffices.
+    """
+    first, *others = lines
+    return first, max(others, key=lambda q: abs(first.hi[0] * q.hi[1] - first.hi[1] * q.hi[0]))
 
 
 def _value(line: Line, place: Integers) -> tuple[int, float]:
@@ -124,13 +147,7 @@ class Oracle:
         s = self.state
         at = list(lines_at(s.mesh.edge_vertices, s.edge_line, vertices, s.n_vertices))
         known = coefficients(np.concatenate(at), s.chords, self.forms_of)
-        pairs = []
-        for lines in at:
-            first, *others = (known[int(line)] for line in lines)
-            # The steepest crossing; which one is taken changes no sign, only how often float-floats suffice.
-            second = max(others, key=lambda q: abs(first.hi[0] * q.hi[1] - first.hi[1] * q.hi[0]))
-            pairs.append((first, second))
-        return pairs
+        return [_steepest([known[int(line)] for line in lines]) for lines in at]
 
     # ---- values at vertices ----------------------------------------------------------------------------
 

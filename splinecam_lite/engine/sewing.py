@@ -7,6 +7,8 @@ pieces, or whose pieces lie in different places, have decided a borderline sign 
 and the caller cuts the domain elsewhere.
 """
 
+from collections.abc import Callable
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +17,9 @@ from scipy.sparse.csgraph import connected_components
 
 from splinecam_lite.engine.blocks import Finished
 from splinecam_lite.engine.complex import Complex, edge_faces
+from splinecam_lite.engine.exact import places
 from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.lines import FormsOf
 
 PAIRED_ROUNDING = 2.0**-8
 """Largest difference between the two sides' places of one vertex, as a part of its seam.
@@ -24,6 +28,10 @@ Where a knot is nearly parallel to a seam, its values at the seam's ends may be 
 small, and its place uncertain by a thousandth. Vertices are told apart by their order; this bound catches a
 wrong pairing.
 """
+
+
+CLOSE = 2.0**-20
+"""Parts of a seam that start this close to each other are put in order without rounding, in exact mode."""
 
 
 class SeamMismatch(Exception):
@@ -96,12 +104,51 @@ def _paths(groups, edges, n_vertices):
     return path, position, first[:n_paths].copy(), last[:n_paths].copy()
 
 
-def _pair_seams(seam, place, left, edges, n_vertices: int) -> tuple[np.ndarray, np.ndarray]:
+class _Parts(NamedTuple):
+    """Pieces of seams that follow each other in one block, from vertex to vertex: parts of one side."""
+
+    group: np.ndarray  # (n,) int64: seam and side
+    start: np.ndarray  # (n,) float64: where the part starts on the seam, 0 to 1
+    stop: np.ndarray  # (n,) float64
+    first: np.ndarray  # (n,) int64: vertex at which it starts
+    last: np.ndarray  # (n,) int64
+
+
+Exact = Callable[[np.ndarray], list[tuple[Fraction, Fraction]]]
+"""Vertices, numbered over all blocks -> their places without rounding."""
+
+
+def _in_order(parts: _Parts, places: Exact | None) -> np.ndarray:
+    """Put the parts of each side in order along it: by where they start, without rounding if there is a way.
+
+    Returns
+    -------
+    (n,) int64
+        The rank of each part.
+    """
+    order = np.lexsort((parts.stop, parts.start, parts.group))
+    close = np.diff(parts.start[order]) <= CLOSE
+    close &= np.diff(parts.group[order]) == 0
+    if places is not None and close.any():
+        runs = np.flatnonzero(np.diff(np.concatenate(([False], close, [False])).astype(np.int8)))
+        for low, high in runs.reshape(-1, 2):
+            some = order[low : high + 1]
+            starts, stops = places(parts.first[some]), places(parts.last[some])
+            (u, v), (x, y) = starts[0], stops[0]
+            along = [(p - u) * (x - u) + (q - v) * (y - v) for p, q in starts]
+            order[low : high + 1] = some[sorted(range(len(some)), key=along.__getitem__)]
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank
+
+
+def _pair_seams(
+    seam, place, left, edges, n_vertices: int, places: Exact | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Pair the pieces on both sides of all seams.
 
     A side may be shared by several blocks, and a block may have several parts of it. Within such a part,
-    pieces follow each other from vertex to vertex, however short they are; the parts are put in order by
-    where they start.
+    pieces follow each other from vertex to vertex, however short they are.
 
     Parameters
     ----------
@@ -111,6 +158,8 @@ def _pair_seams(seam, place, left, edges, n_vertices: int) -> tuple[np.ndarray, 
         The block lies on the left of the edge.
     edges : (n, 2) int64
         Start and end vertex; pieces run as their seam does, and no vertex belongs to two blocks.
+    places : callable, optional
+        Exact mode.
 
     Returns
     -------
@@ -122,8 +171,9 @@ def _pair_seams(seam, place, left, edges, n_vertices: int) -> tuple[np.ndarray, 
     path, position, first, last = _paths(group[order], edges[order], n_vertices)
     if (path < 0).any():
         raise SeamMismatch("the pieces on one side of a seam go round in a circle")
-    start, stop = place[order[first], 0], place[order[last], 1]
-    order = order[np.lexsort((position, stop[path], start[path], group[order]))]
+    first, last = order[first], order[last]
+    parts = _Parts(group[first], place[first, 0], place[last, 1], edges[first, 0], edges[last, 1])
+    order = order[np.lexsort((position, _in_order(parts, places)[path]))]
     one, other = order[left[order]], order[~left[order]]
     if len(one) != len(other) or not np.array_equal(seam[one], seam[other]):
         raise SeamMismatch("the two sides of a seam have different numbers of vertices")
@@ -148,8 +198,10 @@ def _representatives(n: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return result
 
 
-def sew(blocks: list[Finished], n_sides: int) -> Sewn:
+def sew(blocks: list[Finished], n_sides: int, forms_of: FormsOf | None = None) -> Sewn:
     """Return the complex of all blocks; seams below ``n_sides`` are the sides of the domain.
+
+    With ``forms_of``, in exact mode, the order along a seam does not depend on rounding.
 
     Raises
     ------
@@ -177,7 +229,17 @@ def sew(blocks: list[Finished], n_sides: int) -> Sewn:
     on_seam = np.flatnonzero(seam >= n_sides)
     left = np.concatenate([_on_left(*b.mesh)[b.seam >= n_sides] for b in blocks])
     place = np.concatenate([b.seam_place[b.seam >= n_sides] for b in blocks])
-    one, other = _pair_seams(seam[on_seam], place, left, edges[on_seam], int(vertex_offset[-1]))
+
+    def exactly(vertices: np.ndarray) -> list[tuple[Fraction, Fraction]]:
+        block = np.searchsorted(vertex_offset, vertices, side="right") - 1
+        found = []
+        for b, v in zip(block, vertices - vertex_offset[block], strict=True):
+            found += places(blocks[b].mesh, blocks[b].edge_line, blocks[b].chords, forms_of, np.array([v]))
+        return found
+
+    one, other = _pair_seams(
+        seam[on_seam], place, left, edges[on_seam], int(vertex_offset[-1]), exactly if forms_of else None
+    )
     one, other = on_seam[one], on_seam[other]
     low = edges[one, 0], edges[other, 0]
     high = edges[one, 1], edges[other, 1]

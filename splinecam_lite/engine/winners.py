@@ -13,10 +13,11 @@
    winners.
 
 Scale
-    ``S`` is the sum of the two largest ``max |x_i|`` over the domain, among contenders: their difference is
-    rounded in proportion to it. ``|z| <= SNAP * S`` is sign 0, the same for all stages. A value that contends
-    nowhere, such as an output masked by -1e9, has no part in S. The values are affine on the faces, so the
-    largest at a vertex is the largest of all, and does not depend on how the domain was cut up.
+    ``S`` is the sum of the two largest ``max |x_i|`` over the domain, or of what the terms of ``x_i`` add up
+    to, among contenders: their difference is rounded in proportion to it. ``|z| <= SNAP * S`` is sign 0, the
+    same for all stages. A value that contends nowhere, such as an output masked by -1e9, has no part in S.
+    The values are affine on the faces, so the largest at a vertex is the largest of all, and does not depend
+    on how the domain was cut up.
 
 Exact mode
     A face is left as it is only where one value is beyond LOOSE tolerances of all others at all corners; the
@@ -168,7 +169,9 @@ def tied(found: Winners) -> np.ndarray:
     )
 
 
-def largest_values(complex: Complex, values: np.ndarray, exactly: Exactly | None = None) -> Winners:
+def largest_values(
+    complex: Complex, values: np.ndarray, added: np.ndarray | None = None, exactly: Exactly | None = None
+) -> Winners:
     """Cut ``complex`` so that one of the values is the largest on every face.
 
     Parameters
@@ -176,6 +179,8 @@ def largest_values(complex: Complex, values: np.ndarray, exactly: Exactly | None
     complex : Complex
     values : (V, n) float64
         At the vertices; affine on every face.
+    added : (n,) float64, optional
+        What the terms of each value come to, at most: values that cancel are rounded in proportion to it.
     exactly : Exactly, optional
         Decide what is within tolerance by rational arithmetic.
 
@@ -193,6 +198,8 @@ def largest_values(complex: Complex, values: np.ndarray, exactly: Exactly | None
     values = np.array(values, dtype=np.float64, order="C")
     mesh = Mesh(*(a.astype(np.int32) for a in (complex.edge_vertices, *complex[4:])))
     scale = np.maximum(values.max(axis=0), -values.min(axis=0))
+    if added is not None:
+        scale = np.maximum(scale, added)
     exact = exactly is not None
     loose = LOOSE if exact else 1.0
     contends = _contenders(

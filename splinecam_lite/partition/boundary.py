@@ -235,6 +235,7 @@ def decide(
     rule: str,
     domain: Floats,
     moved: float = 0.0,
+    added: Floats | None = None,
     exactly: Exactly | None = None,
 ) -> DecisionBoundary:
     """Find the decision boundary on a finished partition.
@@ -251,6 +252,8 @@ def decide(
         Convex polygon, counter-clockwise.
     moved : float
         Largest distance over which a vertex of the complex was moved; see `check_complex`.
+    added : (n_outputs,) float64, optional
+        What the terms of each output come to, at most; differences are rounded in proportion to it.
     exactly : Exactly, optional
         Decide by rational arithmetic what float64 leaves open; values are 0 and the output for "zero", the
         negative outputs for "argmin".
@@ -288,7 +291,9 @@ def decide(
         values, labels = outputs if rule == "argmax" else -outputs, np.arange(n)
     else:
         raise ValueError(f"the rule is {rule!r}; it must be 'argmax', 'argmin' or 'zero'")
-    winners = largest_values(complex, values, exactly)
+    if added is not None and rule == "zero":
+        added = np.concatenate(([0.0], added))
+    winners = largest_values(complex, values, added, exactly)
     thin = None if exactly is None else thin_faces(winners.complex, domain)
     check_complex(winners.complex, domain, max(moved, float(winners.snaps[:, 3].max(initial=0.0))), thin)
     return _boundary(winners, labels)

@@ -13,7 +13,7 @@ from splinecam_lite.engine.labels import pack_patterns
 from splinecam_lite.engine.lines import Integers, sides_of
 from splinecam_lite.engine.winners import Exactly
 from splinecam_lite.errors import ComplexError
-from splinecam_lite.network.forms import ExactProgram
+from splinecam_lite.network.exact.forms import ExactProgram
 from splinecam_lite.partition.layers import first_bits
 from splinecam_lite.partition.linear import program_of
 

@@ -116,6 +116,7 @@ def _arrays_of(partition: "Partition") -> Arrays:
     return arrays | {
         "thin_regions": partition.thin_regions,
         "thin_areas": partition.thin_areas,
+        "output_scale": np.empty(0) if partition.output_scale is None else partition.output_scale,
         "outputs": partition.outputs,
         "edge_knot_ptr": partition.edge_knot_ptr,
         "edge_knots": partition.edge_knots,

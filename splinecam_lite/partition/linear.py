@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from splinecam_lite.engine.complex import OUTER
 from splinecam_lite.errors import ModelError
-from splinecam_lite.network.forms import ExactProgram, Forms
+from splinecam_lite.network.exact.forms import ExactProgram, Forms
 from splinecam_lite.network.program import AffineOp, KnotsOp, Program
 from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition.layers import Layer, unpack

@@ -19,13 +19,13 @@ from tqdm import tqdm
 from splinecam_lite.engine.engine import EngineResult, run
 from splinecam_lite.engine.plan import Plan, Tuning
 from splinecam_lite.errors import ModelError, SliceError
-from splinecam_lite.network.forms import ExactProgram
+from splinecam_lite.network.exact.forms import ExactProgram
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.segments import Segment
 from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition.exactness import exact_areas
 from splinecam_lite.partition.layers import decode, first_bits, layers_of
-from splinecam_lite.partition.planning import make_plan
+from splinecam_lite.partition.planning import make_plan, output_scale
 from splinecam_lite.partition.report import make_report
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.partition.segments.partition import partition_segment
@@ -294,4 +294,5 @@ def _finished(
         exact=precise is not None,
         thin_regions=result.thin if areas else np.empty(0, np.int64),
         thin_areas=np.array([float(area) for area in areas]),
+        output_scale=output_scale(program, plane),
     )

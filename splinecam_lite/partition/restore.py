@@ -129,6 +129,7 @@ def _partition_of(header: dict[str, Any], arrays: Arrays) -> "Partition":
         exact=header["exact"],
         thin_regions=arrays["thin_regions"],
         thin_areas=arrays["thin_areas"],
+        output_scale=arrays["output_scale"] if len(arrays["output_scale"]) else None,
     )
     if "linear_regions" in arrays:
         keep(partition, _linear_regions_of(arrays, complex.n_faces))
@@ -160,6 +161,7 @@ def _check_shapes(complex: Complex, arrays: Arrays, n_outputs: int) -> None:
         ("edge_knot_ptr", (E + 1,)),
         ("edge_knots", (n_knots, 3)),
         ("thin_areas", arrays["thin_regions"].shape),
+        ("output_scale", (n_outputs if arrays["output_scale"].size else 0,)),
         ("block_sizes", (n_blocks,)),
         ("block_frozen", (n_blocks, arrays["block_frozen"].shape[1])),
         ("block_output_columns", (3 * n_blocks + len(arrays["block_knots"]), n_outputs)),

@@ -82,6 +82,9 @@ class Partition(Formats):
     thin_regions, thin_areas : (n,) int64 and float64
         In exact mode: regions so thin that the float64 places of their corners do not tell the area, and the
         areas, from integers.
+    output_scale : (n_outputs,) float64 or None
+        What the terms of each output add up to, at most, at some points of the domain; rounding is measured
+        by it.
 
     Examples
     --------
@@ -111,6 +114,7 @@ class Partition(Formats):
     exact: bool = False
     thin_regions: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     thin_areas: Array = field(default_factory=lambda: np.empty(0))
+    output_scale: Array | None = None
 
     def __post_init__(self) -> None:
         own = (self.outputs, self.edge_knot_ptr, self.edge_knots, self.thin_regions, self.thin_areas)
@@ -380,7 +384,15 @@ class Partition(Formats):
         from splinecam_lite.partition.exactness import decided_exactly
 
         exactly = decided_exactly(self) if self.exact else None
-        return decide(self.complex, self.outputs, self.decide, self.plane.domain, self.report.moved, exactly)
+        return decide(
+            self.complex,
+            self.outputs,
+            self.decide,
+            self.plane.domain,
+            self.report.moved,
+            self.output_scale,
+            exactly,
+        )
 
     def decision_boundary(self, classes: tuple[int, int] | None = None) -> "DecisionBoundary":
         """Return where the decision changes, on the whole slice or between two classes.

@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.workloads import WORKLOADS
 from splinecam_lite.errors import ModelError
 from splinecam_lite.network import Program, trace
-from splinecam_lite.network.forms import ExactProgram, Forms
+from splinecam_lite.network.exact.forms import ExactProgram, Forms
 from tests.network.architectures import Concat, Residual, networks
 from tests.network.rational_programs import evaluate
 from tests.network.test_single_ops import AFFINE_FUNCTIONS, KNOTS, SideBySide

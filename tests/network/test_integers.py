@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splinecam_lite.network.integers import (
+from splinecam_lite.network.exact.integers import (
     PAIRS,
     TAIL,
     Digits,
@@ -19,7 +19,7 @@ from splinecam_lite.network.integers import (
     trim,
     widen,
 )
-from splinecam_lite.network.rounding import divided, two_floats
+from splinecam_lite.network.exact.rounding import divided, two_floats
 
 BITS = st.integers(8, 24)
 FLOATS = st.floats(-(2.0**1000), 2.0**1000, exclude_min=True, exclude_max=True, allow_subnormal=True)

@@ -164,7 +164,7 @@ def test_a_partition_from_a_file_needs_its_network(tmp_path):
     vars(part).pop(linear.KEPT, None)
     part.save(tmp_path / "p.npz")
     loaded = Partition.load(tmp_path / "p.npz")
-    with pytest.raises(ModelError, match=r"pass it: linear_regions\(model\)"):
+    with pytest.raises(ModelError, match="linear_regions"):
         _ = loaded.n_linear_regions
     with pytest.raises(ModelError, match="not the network that was partitioned"):
         loaded.linear_regions(mlp(2, 16, 16, 3, seed=1))

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from splinecam_lite.network.forms import ExactProgram
+from splinecam_lite.network.exact.forms import ExactProgram
 from splinecam_lite.network.program import AffineOp, KnotsOp, Program
 from splinecam_lite.network.segments import Segment
 from splinecam_lite.partition.layers import Layer, unpack

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from splinecam_lite.network.forms import ExactProgram, Forms
+from splinecam_lite.network.exact.forms import ExactProgram, Forms
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.segments import Segment
 

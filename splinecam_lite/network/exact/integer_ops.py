@@ -20,7 +20,7 @@ from torch import Tensor
 from splinecam_lite.errors import ModelError
 from splinecam_lite.network import rules
 from splinecam_lite.network.chain import Chain, Constant, Earlier, Input, Step, operation
-from splinecam_lite.network.integers import Digits, align, of_integer, split, times, trim
+from splinecam_lite.network.exact.integers import Digits, align, of_integer, split, times, trim
 from splinecam_lite.network.ops import AffineOp
 
 ADAPTIVE_POOLS = frozenset(

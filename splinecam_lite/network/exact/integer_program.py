@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from splinecam_lite.errors import ModelError
-from splinecam_lite.network.integer_ops import read, refusal
-from splinecam_lite.network.integers import Digits, add, align, grid_for, of_integer, split, times, trim
+from splinecam_lite.network.exact.integer_ops import read, refusal
+from splinecam_lite.network.exact.integers import Digits, add, align, grid_for, of_integer, split, times, trim
 from splinecam_lite.network.ops import AffineOp, KnotsOp
 from splinecam_lite.network.program import Program
 

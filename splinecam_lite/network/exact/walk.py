@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splinecam_lite.network.integer_ops import IntegerOp
-from splinecam_lite.network.integer_program import IntegerProgram, multiplied, unpack
-from splinecam_lite.network.integers import PAIRS, SPARE, TAIL, Digits, add, align, carry, trim, widen
+from splinecam_lite.network.exact.integer_ops import IntegerOp
+from splinecam_lite.network.exact.integer_program import IntegerProgram, multiplied, unpack
+from splinecam_lite.network.exact.integers import PAIRS, SPARE, TAIL, Digits, add, align, carry, trim, widen
 from splinecam_lite.network.ops import AffineOp
 
 

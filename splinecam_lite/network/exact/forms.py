@@ -18,13 +18,13 @@ from math import prod
 import numpy as np
 import torch
 
-from splinecam_lite.network.integer_program import IntegerProgram, KnotTable, multiplied
-from splinecam_lite.network.integers import Digits, add
+from splinecam_lite.network.exact.integer_program import IntegerProgram, KnotTable, multiplied
+from splinecam_lite.network.exact.integers import Digits, add
+from splinecam_lite.network.exact.restricted import Restricted, restrict
+from splinecam_lite.network.exact.rounding import divided, two_floats
+from splinecam_lite.network.exact.walk import PatternWalk, Value
 from splinecam_lite.network.program import Program
-from splinecam_lite.network.restricted import Restricted, restrict
-from splinecam_lite.network.rounding import divided, two_floats
 from splinecam_lite.network.slices import Slice
-from splinecam_lite.network.walk import PatternWalk, Value
 
 MEMORY = 1 << 27
 """Bytes that the patterns walked at once may take."""

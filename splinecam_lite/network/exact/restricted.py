@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splinecam_lite.network.integer_program import IntegerProgram, KnotTable, multiplied, unpack
-from splinecam_lite.network.integers import Digits, add, align, trim, widen
-from splinecam_lite.network.rounding import added_up, divided, two_floats
-from splinecam_lite.network.walk import Value, Walk
+from splinecam_lite.network.exact.integer_program import IntegerProgram, KnotTable, multiplied, unpack
+from splinecam_lite.network.exact.integers import Digits, add, align, trim, widen
+from splinecam_lite.network.exact.rounding import added_up, divided, two_floats
+from splinecam_lite.network.exact.walk import Value, Walk
 
 ROUNDING = 2.0**-50
 """Of `LayerForms.hi`, relative. Its limbs are added up from the last, so that only the last two sums count,
