@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,14 +67,15 @@ class SnappedIncidence:
     knot : (layer, neuron, breakpoint)
         Layer -1 stands for the domain, and the second number for its side.
     displacement : float
-        Distance of the knot from the exact place of the vertex, in input units.
+        Distance of the knot from the exact place of the vertex, in input units; None where the preactivation
+        is constant there, and so has no distance.
     reported : bool
         Whether the partition's report lists it. It does not where float64 gave exactly 0.
     """
 
     vertex: int
     knot: Knot
-    displacement: float
+    displacement: float | None
     reported: bool
 
 
@@ -105,6 +105,13 @@ class Decisions:
         return self.bounded, self.float64, self.double_double, self.rational
 
 
+PROVED_AGAIN = (
+    "proved", "snapped", "n_regions", "n_vertices", "n_edges", "n_neurons", "n_decision_faces", "decide",
+    "area",
+)  # fmt: skip
+"""What a certificate says, and `Certificate.recheck` compares beside the digests."""
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What was proved of a partition, and what it was proved of.
@@ -112,7 +119,9 @@ class Certificate:
     Attributes
     ----------
     failures : tuple of Failure
-        What does not hold; empty if everything was proved.
+        What does not hold, the first hundred; empty if everything was proved.
+    n_failures : int
+        How many there are.
     snapped : tuple of SnappedIncidence
         What was taken for granted: incidences that rest on snapping. None in exact mode.
     proved : tuple of str
@@ -120,12 +129,14 @@ class Certificate:
     n_regions, n_vertices, n_edges, n_neurons : int
     n_decision_faces : int
         Parts of regions with one class that were proved; 0 if the decision was not asked for.
+    decide : str
+        Whose decision it is: "argmax", "argmin" or "zero".
     decisions : Decisions
-    largest_place_error : float
-        No vertex lies farther from its exact place than this, in input units.
+    largest_place_error : float or None
+        No vertex lies farther from its exact place than this, in input units; None where that is not known.
     area : str
-        The exact area of the domain in chart units squared, as a rational, which the exact areas of the
-        regions sum to.
+        The exact area of the domain in chart units squared, as a rational. It follows from the proof that the
+        exact areas of the regions sum to it.
     model_digest, slice_digest, partition_digest : str
         SHA-256 of what it is about.
     versions : dict of str
@@ -135,6 +146,7 @@ class Certificate:
     """
 
     failures: tuple[Failure, ...]
+    n_failures: int
     snapped: tuple[SnappedIncidence, ...]
     proved: tuple[str, ...]
     n_regions: int
@@ -142,8 +154,9 @@ class Certificate:
     n_edges: int
     n_neurons: int
     n_decision_faces: int
+    decide: str
     decisions: Decisions
-    largest_place_error: float
+    largest_place_error: float | None
     area: str
     model_digest: str
     slice_digest: str
@@ -175,17 +188,20 @@ class Certificate:
             f"{double:,} in double-double, {rational:,} in rationals"
         )
         if self.snapped:
-            farthest = max(s.displacement for s in self.snapped)
+            farthest = max(s.displacement or 0.0 for s in self.snapped)
             lines.append(
                 f"  {len(self.snapped)} incidences rest on snapping, at most {farthest:.1e} input units"
             )
-        return "\n".join(lines + [f"  {failure}" for failure in self.failures])
+        lines += [f"  {failure}" for failure in self.failures]
+        if self.n_failures > len(self.failures):
+            lines.append(f"  and {self.n_failures - len(self.failures):,} more")
+        return "\n".join(lines)
 
     def raise_if_failed(self) -> None:
         """Raise `CertificateError` with the first failures, if there are any."""
         if self.failures:
             first = "; ".join(map(str, self.failures[:3]))
-            more = f" and {len(self.failures) - 3} more" if len(self.failures) > 3 else ""
+            more = f" and {self.n_failures - 3} more" if self.n_failures > 3 else ""
             raise CertificateError(f"the partition is not proved: {first}{more}")
 
     def recheck(self, partition: "Partition", model: "nn.Module | Program | None" = None) -> "Certificate":
@@ -210,6 +226,9 @@ class Certificate:
                 raise CertificateError(f"the certificate is about another {name}: the digests differ")
         if again.status != self.status:
             raise CertificateError(f"the certificate says '{self.status}', but now it is '{again.status}'")
+        for what in PROVED_AGAIN:
+            if getattr(self, what) != getattr(again, what):
+                raise CertificateError(f"'{what}' of the certificate is not what is proved now")
         again.raise_if_failed()
         return again
 
@@ -236,6 +255,7 @@ class Certificate:
             if entries["format"] != FORMAT or entries["schema"] != SCHEMA:
                 raise ValueError(f"it is '{entries['format']}', schema {entries['schema']}")
             certificate = _certificate_of(entries)
+            str(certificate)  # numbers where numbers belong
             if certificate.status != entries["status"]:
                 raise ValueError("its status is not what it lists")
             return certificate
@@ -260,8 +280,3 @@ def _certificate_of(entries: dict[str, Any]) -> Certificate:
 
 def _with_knot(entries: dict[str, Any]) -> dict[str, Any]:
     return {**entries, "knot": None if entries["knot"] is None else tuple(entries["knot"])}
-
-
-def first_of(failures: Iterable[Failure], most: int) -> tuple[Failure, ...]:
-    """Return at most ``most`` failures."""
-    return tuple(f for f, _ in zip(failures, range(most), strict=False))

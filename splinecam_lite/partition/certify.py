@@ -45,6 +45,7 @@ tolerance of snapping are taken for granted and listed: the rest is proved on co
 """
 
 import time
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -109,7 +110,8 @@ def certify(
     Raises
     ------
     ModelError
-        If there is no model, or it cannot be evaluated exactly.
+        If there is no model, or it is not piecewise linear, or cannot be evaluated exactly. Another model
+        than the one that was partitioned is no error but a failure, ``model``.
 
     Examples
     --------
@@ -120,12 +122,16 @@ def certify(
     """
     begin = time.perf_counter()
     program = _program_of(partition, model)
+    program.require_piecewise_linear()
+    if partition.program is None and program.digest() == partition.model_digest:
+        partition = replace(partition, program=program)  # the decision of exact mode reads it
     proof = _Proof(partition, program, decision)
     with torch.inference_mode():
         proof.run()
     plane = partition.plane
     return Certificate(
         failures=tuple(proof.failures[:MOST_FAILURES]),
+        n_failures=len(proof.failures),
         snapped=tuple(proof.snapped),
         proved=() if proof.failures else tuple(proof.proved),
         n_regions=partition.n_regions,
@@ -134,7 +140,8 @@ def certify(
         n_neurons=sum(program.n_neurons),
         n_decision_faces=proof.n_decision_faces,
         decisions=proof.decisions,
-        largest_place_error=float(proof.bounds.max(initial=0.0)) if proof.bounds is not None else 0.0,
+        decide=partition.decide,
+        largest_place_error=_finite(proof.bounds),
         area=str(_exact_area(plane)),
         model_digest=program.digest(),
         slice_digest=plane.digest(),
@@ -143,6 +150,13 @@ def certify(
         seconds=time.perf_counter() - begin,
         place_bounds=proof.bounds,
     )
+
+
+def _finite(bounds: np.ndarray | None) -> float | None:
+    """The largest of the bounds on places; None where there is none, or one is not finite."""
+    if bounds is None or not np.isfinite(bounds).all():
+        return None
+    return float(bounds.max(initial=0.0))
 
 
 class _Proof:

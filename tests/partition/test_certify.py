@@ -249,3 +249,49 @@ def test_places_and_areas_against_rationals():
         assert area > 0
         total += area / 2
     assert str(total) == part.certify().area
+
+
+# ---- what a certificate is about -----------------------------------------------------------------
+
+
+def test_an_exact_partition_from_a_file_is_proved_with_its_model(tmp_path):
+    model = mlp(2, 8, 8, 3)
+    part = partition(model, Slice.box(-1, 1), exact=True)
+    part.save(tmp_path / "p.npz")
+    loaded = Partition.load(tmp_path / "p.npz")
+    certificate = loaded.certify(model)
+    assert certificate.status == "proved"
+    assert certificate.n_decision_faces > 0
+    assert certificate.recheck(loaded, model).holds
+    with pytest.raises(ModelError):
+        loaded.certify()
+
+
+def test_another_decision_is_another_partition():
+    part = partition(mlp(2, 8, 8, 3), Slice.box(-1, 1))
+    with pytest.raises(CertificateError, match="another partition"):
+        part.certify().recheck(replace(part, decide="argmin"))
+
+
+@pytest.mark.parametrize("entry", [("n_regions", 10**6), ("area", "7"), ("proved", ["all is well"])])
+def test_a_falsified_certificate_is_found(tmp_path, entry):
+    part = partition(mlp(2, 8, 8, 3), Slice.box(-1, 1))
+    part.certify().save(tmp_path / "c.json")
+    entries = json.loads((tmp_path / "c.json").read_text())
+    (tmp_path / "c.json").write_text(json.dumps({**entries, entry[0]: entry[1]}))
+    with pytest.raises(CertificateError, match=entry[0]):
+        Certificate.load(tmp_path / "c.json").recheck(part)
+
+
+def test_a_snap_on_a_constant_has_no_distance(tmp_path):
+    """A preactivation that cancels to rounding noise on the whole domain: listed, and written as JSON."""
+    model = mlp(2, 4, 1)
+    with torch.no_grad():
+        model[0].weight[:] = 0.0
+        model[0].bias[:] = torch.tensor([0.1, 0.2, 0.3, 0.4])
+        model[2].weight[:] = 1.0
+        model[2].bias[:] = -(0.1 + 0.2 + 0.3 + 0.4)
+    certificate = partition(nn.Sequential(*model, nn.ReLU()).eval(), Slice.box(-1, 1)).certify()
+    assert certificate.holds
+    certificate.save(tmp_path / "c.json")
+    assert Certificate.load(tmp_path / "c.json") == certificate

@@ -1,6 +1,8 @@
 """A certificate that can fail: every wrong partition is rejected, whatever the single change."""
 
 from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from splinecam_lite import Program, Slice, partition
 from splinecam_lite.partition.certify import certify
+from tests.agreement import slice_of
 from tests.partition import mutants
 from tests.partition.networks import cases, compute, mlp, tunings
+from tests.partition.test_degenerate_cases import BOX, concurrent_lines, lines_network
 
 FEW, MANY = 25, 250
 """Partitions in a quick and in a full run; a class makes one mutant of each."""
@@ -111,3 +115,24 @@ def test_a_failure_names_what_is_wrong(mutation, facts):
         assert first.fact in facts
         assert first.fact == "border" or any(x is not None for x in (first.region, first.vertex, first.edge))
         assert first.knot is not None or first.fact not in ("sign", "incidence", "bit")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [(1, -1, 0), (3, 5, 0.125)],  # through two corners of the domain
+        [(1, 0, 0), (0, 1, 0), (16384, 16384, 0)],  # of very different scales
+        concurrent_lines(Fraction(3, 10), Fraction(1, 5), 5),  # snapped together
+    ],
+    ids=["corner", "scales", "snapped"],
+)
+def test_no_vertex_may_be_moved_by_taking_other_lines_for_it(lines):
+    """Whichever two of several lines define a vertex, its bound is about the same."""
+    part = partition(lines_network(lines), slice_of(BOX))
+    bounds = part.certify().place_bounds
+    for v, bound in enumerate(bounds):
+        for angle in np.linspace(0, 2 * np.pi, 5):
+            xy = part.complex.xy.copy()
+            xy[v] += 1000 * bound * np.array([np.cos(angle), np.sin(angle)])
+            moved = replace(part, complex=part.complex._replace(xy=xy)).certify(decision=False)
+            assert {failure.fact for failure in moved.failures} == {"place"}

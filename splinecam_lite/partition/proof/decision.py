@@ -229,7 +229,10 @@ class DecisionProof:
         self._evaluate(np.setdiff1d(new, lost))
         lost = np.flatnonzero(~np.isfinite(self.rho))
         if len(lost):
-            self._evaluate(self._place_exactly(lost))
+            placed = self._place_exactly(lost)
+            self._evaluate(placed)
+            for v in placed[~np.isfinite(self.rho[placed])].tolist():
+                self._fail("its exact place is far from the domain", vertex=v)
 
     def _evaluate(self, vertices: np.ndarray) -> None:
         proof = self.proof
@@ -356,7 +359,7 @@ class DecisionProof:
         places = self.boundary.snaps[:, :2]
         reported = bool((places == self.complex.xy[vertex]).all(axis=1).any())
         if self.proof.snaps(code, size, reported):
-            self.snapped.append(SnappedIncidence(vertex, name, away, reported))
+            self.snapped.append(SnappedIncidence(vertex, name, away if np.isfinite(away) else None, reported))
         else:
             region = int(self.face[vertex])
             self.failures.append(Failure("decision", message.format(away), region, vertex, None, name))

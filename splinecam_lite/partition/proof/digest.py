@@ -14,8 +14,14 @@ PACKAGES = ("splinecam-lite", "numpy", "torch", "numba")
 
 
 def partition_digest(partition: "Partition") -> str:
-    """SHA-256 of what a partition claims: complex, places, knots, patterns and snaps, bit for bit."""
-    digest = hashlib.sha256(repr([tuple(layer) for layer in partition.layers]).encode())
+    """SHA-256 of what a partition claims: complex, places, knots, patterns, snaps, and which decision."""
+    what = (
+        [tuple(layer) for layer in partition.layers],
+        partition.decide,
+        partition.exact,
+        partition.output_shape,
+    )
+    digest = hashlib.sha256(repr(what).encode())
     arrays: dict[str, np.ndarray] = partition.complex._asdict()
     arrays |= {"edge_knot_ptr": partition.edge_knot_ptr, "edge_knots": partition.edge_knots}
     arrays |= {f"snap_{name}": array for name, array in partition.report.snaps._asdict().items()}

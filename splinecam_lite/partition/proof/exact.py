@@ -12,13 +12,19 @@ bound on their error, or as integers.
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import lcm
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.network.exact.forms import ExactProgram
 from splinecam_lite.partition.proof.layout import Codes
+
+Integer: Any
+try:
+    from flint import fmpz as Integer
+except ImportError:  # the extra `exact` is not installed: Python's own integers do the same
+    Integer = int
 
 LIMBS = 6
 """Limbs of a form in double-double: 19 to 24 bits each, so a little more than its 106."""
@@ -239,16 +245,17 @@ class ExactStage:
             points: dict[tuple[int, int], Point | None] = {}
             for i, (a, b, k) in enumerate(place.tolist()):
                 if (a, b) not in points:
-                    points[a, b] = crossing(lines.integers(a), lines.integers(b))
+                    points[a, b] = crossing(whole(lines.integers(a)), whole(lines.integers(b)))
                 if k not in forms:
-                    forms[k] = lines.integers(k)
+                    forms[k] = whole(lines.integers(k))
                 point, form = points[a, b], forms[k]
                 if point is not None:
-                    z = sum(c * x for c, x in zip(form, point, strict=True))
+                    z = form[0] * point[0] + form[1] * point[1] + form[2] * point[2]
                     out[start + i] = (z > 0) - (z < 0)
                     if z:
-                        away[start + i] = displacement(form, point)
-                        size[start + i] = abs(float(at(lines.fractions(k), point)))
+                        exactly = int(point[0]), int(point[1]), int(point[2])
+                        away[start + i] = displacement(tuple(map(int, form)), exactly)
+                        size[start + i] = abs(float(at(lines.fractions(k), exactly)))
         return out, away, size
 
     def points(self, faces: np.ndarray, pairs: np.ndarray) -> list[Point | None]:
@@ -289,6 +296,11 @@ def _scaled(hi: np.ndarray, lo: np.ndarray, error: np.ndarray) -> tuple[np.ndarr
     exponent = np.where(np.isfinite(hi).all(axis=-1, keepdims=True), exponent, 0)
     out = tuple(np.ldexp(np.ldexp(x, -(exponent // 2)), -(exponent - exponent // 2)) for x in (hi, lo, error))
     return out[0], out[1], out[2] + np.where(error > 0, 2.0**-1070, 0.0)
+
+
+def whole(numbers: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return the numbers as integers of python-flint, if installed: faster where they are long."""
+    return tuple(map(Integer, numbers))
 
 
 def side_form(p: np.ndarray, q: np.ndarray) -> tuple[Fraction, Fraction, Fraction]:

@@ -32,6 +32,10 @@ PLACE = 2.0**-40
 PLACE_ROUNDING = 2.0**-48
 """Rounding of a place, as a part of the largest coordinate of the domain."""
 
+SAME_BOUND = 64.0
+"""Several pairs of lines that cross in one vertex state different bounds for its place: the exact place may
+not be farther from the float one than this many times the bound of the first pair."""
+
 SNAPPED = 2.0**-37
 """Values that snapping may have taken for 0, as a part of their scale: 2^-40 at the float place of a vertex
 that was itself moved so far by other knots."""
@@ -119,7 +123,7 @@ class VertexProof:
         lost = self._signs(vertices[self.face >= 0])
         lost = np.concatenate((vertices[self.face < 0], lost))
         if len(lost):
-            self._signs(self._place_exactly(lost))
+            self._at_exact_places(self._place_exactly(lost))
         self._further_lines(vertices)
         self._close()
         if self.may_snap:
@@ -130,15 +134,23 @@ class VertexProof:
 
         A line that was snapped to a vertex may be one of the two that were taken to define it.
         """
-        vertices = np.array(sorted({f.vertex for f in self.failures if f.vertex is not None}), np.int64)
+        failed = {f.vertex for f in self.failures if f.vertex is not None}
+        # Where all lines meet exactly, no other two make another place, and the float place is wrong.
+        apart = {s.vertex for s in self.snapped} | {f.vertex for f in self.failures if f.fact != "place"}
+        vertices = np.array(sorted(failed & apart), np.int64)
         if len(vertices):
             again = set(vertices.tolist())
             self.failures = [f for f in self.failures if f.vertex not in again]
             self.snapped = [s for s in self.snapped if s.vertex not in again]
             placed = self._place_exactly(vertices, nearest=True)
-            self._signs(placed)
+            self._at_exact_places(placed)
             self._further_lines(placed)
             self._close()
+
+    def _at_exact_places(self, vertices: np.ndarray) -> None:
+        """Decide the signs at vertices that have been placed exactly; none may be lost again."""
+        for v in self._signs(vertices).tolist():
+            self.failures.append(Failure("place", "its exact place is far from the domain", vertex=v))
 
     def zeros(self) -> Incidences:
         """Return the knots and sides that pass through each vertex, those that only touch it included."""
@@ -263,7 +275,8 @@ class VertexProof:
             faces = owner[order[start[v] : start[v + 1]]]
             lines = self.lines.of[slice(*self.lines.ptr[v : v + 2])]
             reported = set(self._snaps.of[slice(*self._snaps.ptr[v : v + 2])].tolist())
-            near = self.complex.xy[v] if nearest else None
+            at_corner = ((lines >= self.codes.n_bits) & (lines < self.codes.first_tie)).sum() > 1
+            near = self.complex.xy[v] if nearest and not at_corner else None
             found = best_crossing(self.stage, faces, lines, reported, near)
             if found is None:
                 message = "no two knots of its edges cross there"
@@ -274,6 +287,8 @@ class VertexProof:
             self.place[v], self.rho[v] = rounded(point)
             far = float(np.hypot(*(self.complex.xy[v] - self.place[v]))) * (1 + 2.0**-40) + self.rho[v]
             stated = float(self._stated(np.array([v]), steep[None])[0])
+            if not nearest:  # the lines it was looked at by before may be of smaller scale
+                stated = min(stated, SAME_BOUND * float(self.bounds[v]))
             self.bounds[v] = stated
             if far > stated:
                 self._misplaced(v, far, stated)
@@ -335,7 +350,7 @@ class VertexProof:
         name = self.layout.name(knot)
         reported = knot in self._snaps.of[slice(*self._snaps.ptr[vertex : vertex + 2])]
         if self.snaps(knot, size, reported):
-            self.snapped.append(SnappedIncidence(vertex, name, away, reported))
+            self.snapped.append(SnappedIncidence(vertex, name, away if np.isfinite(away) else None, reported))
             self._add_zeros(np.array([vertex]), np.array([knot]))
             return
         if incidence:
