@@ -25,6 +25,7 @@ _HOME = {
     "random_frame": "splinecam_lite.complexity.frames",
     "ComplexityResult": "splinecam_lite.complexity.result",
     "recall": "splinecam_lite.complexity.result",
+    "CertificateError": "splinecam_lite.errors",
     "ComplexError": "splinecam_lite.errors",
     "FileError": "splinecam_lite.errors",
     "ModelError": "splinecam_lite.errors",
@@ -40,6 +41,7 @@ _HOME = {
     "Traced": "splinecam_lite.network.trace",
     "trace": "splinecam_lite.network.trace",
     "DecisionBoundary": "splinecam_lite.partition.boundary",
+    "Certificate": "splinecam_lite.partition.certificate",
     "partition": "splinecam_lite.partition.partition",
     "Partition": "splinecam_lite.partition.result",
     "Report": "splinecam_lite.partition.report",
@@ -48,6 +50,8 @@ _HOME = {
 """Where each public name comes from. It is imported at first use: torch alone takes seconds."""
 
 __all__ = [
+    "Certificate",
+    "CertificateError",
     "ComplexError",
     "ComplexityResult",
     "DecisionBoundary",
@@ -82,6 +86,7 @@ if TYPE_CHECKING:
     from splinecam_lite.complexity.frames import random_frame
     from splinecam_lite.complexity.result import ComplexityResult, recall
     from splinecam_lite.errors import (
+        CertificateError,
         ComplexError,
         FileError,
         ModelError,
@@ -97,6 +102,7 @@ if TYPE_CHECKING:
     from splinecam_lite.network.slices import Slice
     from splinecam_lite.network.trace import Traced, trace
     from splinecam_lite.partition.boundary import DecisionBoundary
+    from splinecam_lite.partition.certificate import Certificate
     from splinecam_lite.partition.partition import partition
     from splinecam_lite.partition.report import Report
     from splinecam_lite.partition.result import Partition

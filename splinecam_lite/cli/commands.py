@@ -49,6 +49,10 @@ def partition(given: options.Partition) -> None:
     program = _program(given, plane.input_shape)
     from splinecam_lite.partition.partition import partition
 
+    if given.certify is not None:
+        from splinecam_lite.network.exact.forms import ExactProgram
+
+        ExactProgram.on_slice(program, plane)  # refuses now what could not be proved after the work
     compile_at_first_use()
     decide = None if given.decide == "auto" else given.decide
     result = partition(program, plane, decide=decide, exact=given.exact, threads=given.threads)
@@ -124,9 +128,9 @@ def warmup(given: options.Warmup) -> None:
     """Compile everything, by small partitions that use every kernel."""
     from splinecam_lite.engine.kernels import CACHE_DIRECTORY, is_compiled
 
-    about = "already compiled" if is_compiled() else f"about {COMPILE_SECONDS} s"
+    about = "already compiled" if is_compiled() else f"about {2 * COMPILE_SECONDS} s"
     with stage(f"compiling kernels ({about})"):
-        use_every_kernel()
+        use_every_kernel(exact=True)
     if CACHE_DIRECTORY is None:
         print("compiled kernels cannot be kept: set SPLINECAM_CACHE_DIR to a folder that can be written to")
     else:

@@ -18,8 +18,11 @@ def compile_at_first_use() -> None:
             use_every_kernel()
 
 
-def use_every_kernel() -> None:
-    """Run small networks through all of the engine: several blocks, knots that meet, both decisions."""
+def use_every_kernel(exact: bool = False) -> None:
+    """Run small networks through all of the engine: several blocks, knots that meet, both decisions.
+
+    With ``exact`` the kernels of exact mode and of the certificate too: twice the time.
+    """
     import torch
     from torch import nn
 
@@ -42,3 +45,7 @@ def use_every_kernel() -> None:
         result.pattern_hashes()
         result.patterns()
         result.locate(np.zeros((1, 2)))
+        if exact:
+            proved = partition(model, Slice.box(-1, 1), exact=True, _tuning=several_blocks, threads=1)
+            proved.certify()
+            proved.linear_regions()

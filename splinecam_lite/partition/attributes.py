@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from splinecam_lite.engine.complex import signed_areas
+from splinecam_lite.partition.counts import decision_known
 from splinecam_lite.partition.linear import known_labels
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def region_attributes(partition: "Partition") -> dict[str, np.ndarray]:
         ``class``
             int64: the class of the largest part of the region.
         ``n_classes``
-            int64: 1, or more where the decision boundary crosses the region.
+            int64: 1, or more where the decision boundary crosses the region. Both are missing of an exact
+            partition from a file without its network; ``Partition.load(path, model)`` gives it back.
         ``linear_region``
             int64: regions with the same number are one linear region. Missing if the linear regions are not
             known, as for a partition from a file in which they were not counted; see
@@ -43,14 +45,14 @@ def region_attributes(partition: "Partition") -> dict[str, np.ndarray]:
     >>> attributes["area"].tolist(), attributes["perimeter"].tolist(), attributes["centroid"].tolist()
     ([1.0], [4.0], [[0.5, 0.5]])
     """
-    winner, n_classes = classes_of_regions(partition.decision_boundary(), partition.n_regions)
-    attributes = {
+    attributes: dict[str, np.ndarray] = {
         "area": partition.areas(),
         "perimeter": partition.perimeters(),
         "centroid": partition.centroids(),
-        "class": winner,
-        "n_classes": n_classes,
     }
+    if decision_known(partition):
+        winner, n_classes = classes_of_regions(partition.decision_boundary(), partition.n_regions)
+        attributes |= {"class": winner, "n_classes": n_classes}
     labels = known_labels(partition)
     if labels is not None:
         attributes["linear_region"] = labels

@@ -13,7 +13,7 @@ A linear region is a union of activation regions, so there are never more of the
 from typing import TYPE_CHECKING
 
 from splinecam_lite.errors import ModelError
-from splinecam_lite.partition.linear import known_labels, linear_regions
+from splinecam_lite.partition.linear import NEEDS_NETWORK, known_labels, linear_regions
 
 if TYPE_CHECKING:
     from splinecam_lite.partition.result import Partition
@@ -33,7 +33,8 @@ def counts(partition: "Partition", *, compute: bool = True) -> dict[str, int]:
     dict
         ``activation_regions``, ``linear_regions`` and ``decision_cells``. The linear regions are not known of
         a partition from a file in which they were not counted, until `Partition.linear_regions` is given the
-        network, and of a network that cannot be evaluated exactly.
+        network, and of a network that cannot be evaluated exactly. The decision cells are not known of an
+        exact partition from a file without its network.
 
     Examples
     --------
@@ -45,9 +46,19 @@ def counts(partition: "Partition", *, compute: bool = True) -> dict[str, int]:
     labels = known_labels(partition, compute=compute)
     if labels is not None:
         found["linear_regions"] = int(labels.max()) + 1
-    if compute or "_decision_boundary" in vars(partition):
+    if decision_known(partition, compute=compute):
         found["decision_cells"] = partition.n_decision_cells
     return found
+
+
+def decision_known(partition: "Partition", *, compute: bool = True) -> bool:
+    """Return whether the decision boundary is known, or, with ``compute``, can be found from here.
+
+    In exact mode that needs the network, which a file does not hold.
+    """
+    if "_decision_boundary" in vars(partition):
+        return True
+    return compute and (partition.program is not None or not partition.exact)
 
 
 def in_words(partition: "Partition", *, compute: bool = True) -> str:
@@ -81,6 +92,8 @@ def summary(partition: "Partition") -> str:
         linear_regions(partition)
     except ModelError as error:
         lines.append(f"  linear regions are not counted: {error}")
+    if not decision_known(partition):
+        lines.append(f"  decision cells are not counted: {NEEDS_NETWORK}")
     lines.append(
         f"  {partition.n_vertices:,} vertices, {partition.n_edges:,} edges on {partition.plane.area:.6g} "
         "square input units"

@@ -57,6 +57,12 @@ LIMBS = 4
 
 SMALLEST_NORMAL = 2.0**-1022
 
+NEEDS_NETWORK = (
+    "a partition from a file does not hold its network, which linear regions, the decision boundary in exact "
+    "mode and the certificate need; pass it with Partition.load(path, model) (for linear regions, "
+    "linear_regions(model) does as well)"
+)
+
 
 class LinearRegions(NamedTuple):
     """Which linear region every activation region belongs to, and how that was decided."""
@@ -118,18 +124,17 @@ def program_of(partition: "Partition", model: nn.Module | Program | None) -> Pro
     Raises
     ------
     ModelError
-        If there is none, or it is another one.
+        If there is none, it is another one, or what was given is no network.
     """
     program = partition.program
     if model is not None:
         if isinstance(model, nn.Module):
             model = Program.from_module(model, partition.plane.input_shape)
+        if not isinstance(model, Program):
+            raise ModelError(f"model is a {type(model).__name__}; pass an nn.Module, or a Program")
         program = model.to(torch.float64, "cpu")
     if program is None:
-        raise ModelError(
-            "a partition from a file does not hold its network, which is needed here; pass it with "
-            "Partition.load(path, model), or linear_regions(model)"
-        )
+        raise ModelError(NEEDS_NETWORK)
     if program.digest() != partition.model_digest:
         raise ModelError(
             "this is not the network that was partitioned: its digest differs. Pass the same weights, or, if "

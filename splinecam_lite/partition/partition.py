@@ -109,6 +109,8 @@ def partition(
         input or output that does not fit.
     SliceError
         If the slice is of another shape than the input.
+    ValueError
+        If ``exact`` is no bool, or ``threads`` no whole number from 1 up.
     PredicateError, ComplexError
         If float64 does not suffice to tell what the partition is; nothing is returned then.
 
@@ -127,6 +129,8 @@ def partition(
     >>> part.n_regions, part.areas().tolist()
     (1, [1.0])
     """
+    if not isinstance(exact, bool):
+        raise ValueError(f"exact is {exact!r}; it must be True or False")
     program = _program(model, plane, output, normalise)
     if isinstance(plane, Segment):
         if decide is not None:
@@ -289,7 +293,9 @@ def _finished(
         output_shape=program.output_shape,
         decide=decide,
         model_digest=program.digest(),
-        report=make_report(result, program, plane, layers, threads, time.perf_counter() - begin),
+        report=make_report(
+            result, program, plane, layers, threads, time.perf_counter() - begin, precise is not None
+        ),
         program=program,
         exact=precise is not None,
         thin_regions=result.thin if areas else np.empty(0, np.int64),

@@ -65,6 +65,8 @@ def preactivation_scales(program: Program, plane: Slice) -> list[np.ndarray]:
         for i, op in enumerate(knots):
             shaken = (nudged[op.inputs[0]] - values[op.inputs[0]]).abs().amax(dim=0).flatten()
             scales[i] = torch.maximum(scales[i], AMPLIFIED * shaken)
+            # A second activation in a row whose first is 0 at all points: of its own it has no scale.
+            scales[i] = torch.where(scales[i] > 0.0, scales[i], scales[i].amax())
     return [scale.numpy() for scale in scales]
 
 

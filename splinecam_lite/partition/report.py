@@ -75,6 +75,8 @@ class Report:
         Blocks at the end, and how often the domain was cut up anew because two sides of a seam disagreed.
     float64, double_double, rational : int
         In exact mode: signs that each of the three stages has decided; 0 otherwise.
+    exact : bool
+        Whether the partition is one of the exact mode.
     threads : int
     seconds : float
         Wall time of the engine, without tracing the module and without kernel compilation done before.
@@ -94,6 +96,7 @@ class Report:
     float64: int = 0
     double_double: int = 0
     rational: int = 0
+    exact: bool = False
 
     @property
     def n_snaps(self) -> int:
@@ -108,7 +111,7 @@ class Report:
     def __str__(self) -> str:
         moved = f", at most {self.largest_displacement:.1e} input units" if self.n_snaps else ""
         snaps = f"{self.n_snaps} snaps{moved}"
-        if self.float64:
+        if self.exact:
             snaps = (
                 f"signs decided by float64 {self.float64:,}, by double-double {self.double_double:,}, by "
                 f"integers {self.rational:,}"
@@ -128,6 +131,7 @@ def make_report(
     layers: tuple[Layer, ...],
     threads: int,
     seconds: float,
+    exact: bool,
 ) -> Report:
     """Check a result of the engine against the network and the domain.
 
@@ -153,6 +157,7 @@ def make_report(
         attempts=result.attempts,
         threads=threads,
         seconds=seconds,
+        exact=exact,
         **vars(result.decisions),
     )
 

@@ -125,7 +125,7 @@ def _partition_of(header: dict[str, Any], arrays: Arrays) -> "Partition":
         output_shape=tuple(header["output_shape"]),
         decide=header["decide"],
         model_digest=header["model_digest"],
-        report=Report(snaps=snaps, **header["report"]),
+        report=Report(snaps=snaps, exact=header["exact"], **header["report"]),
         exact=header["exact"],
         thin_regions=arrays["thin_regions"],
         thin_areas=arrays["thin_areas"],

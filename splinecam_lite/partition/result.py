@@ -190,21 +190,11 @@ class Partition(Formats):
         return measures.centroids(self.complex)
 
     def interior_points(self) -> Array:
-        """Return a point strictly inside every region (n_regions, 2): the mean of its corners.
-
-        A region thinner than the rounding of its coordinates has no float64 point inside; there the point is
-        as near.
-        """
+        """Return a point inside every region (n_regions, 2), the mean of its corners, up to rounding."""
         return measures.interior_points(self.complex)
 
     def neighbours(self) -> csr_array:
-        """Return which regions share a border of positive length.
-
-        Returns
-        -------
-        (n_regions, n_regions) csr_array
-            Symmetric; the entry is the length of the common border, in input units.
-        """
+        """Return the lengths of common borders, a symmetric (n_regions, n_regions) csr_array, input units."""
         return measures.neighbours(self.complex)
 
     def adjacency(self) -> csr_array:
@@ -317,10 +307,7 @@ class Partition(Formats):
         return linear.linear_regions(self, model).labels
 
     def gradient_norms(self) -> Array:
-        """Return the Frobenius norm of every region's ``A``, (n_regions,): output units per input unit.
-
-        For one output it is the slope of the network within the slice.
-        """
+        """Return the Frobenius norm of every region's ``A``, (n_regions,): output units per input unit."""
         step = max(1, MAPS_AT_ONCE // (3 * self.n_outputs))
         regions = np.arange(self.n_regions)
         pieces = (self.affine_maps(regions[i : i + step])[0] for i in range(0, self.n_regions, step))
@@ -366,10 +353,7 @@ class Partition(Formats):
         return Knots(edges, *np.ascontiguousarray(self.edge_knots.T))
 
     def knot_lengths(self) -> Array:
-        """Return the length, in input units, of each layer's knots, (n_layers,).
-
-        Where several neurons of a layer have the same knot, it counts once.
-        """
+        """Return the length of each layer's knots, (n_layers,), in input units; equal knots count once."""
         return np.array([counts.knot_length for counts in self.counts_by_layer()])
 
     def counts_by_layer(self) -> tuple[LayerCounts, ...]:
@@ -419,8 +403,7 @@ class Partition(Formats):
     def certify(self, model: "nn.Module | Program | None" = None, *, decision: bool = True) -> "Certificate":
         """Prove that this is the true partition, or find what is wrong with it.
 
-        Independent of the engine: held against the network alone, in float64 with bounds, double-double and
-        rationals. ``raise_if_failed()`` of the result makes an error of what does not hold.
+        Shares with the engine the network and its evaluation in integers, `network.exact`.
 
         Parameters
         ----------
@@ -429,9 +412,20 @@ class Partition(Formats):
         decision : bool
             Prove the decision boundary and its cells as well.
 
-        See Also
+        Returns
+        -------
+        Certificate : `splinecam_lite.partition.certify` says what is checked, and why that suffices.
+
+        Raises
+        ------
+        ModelError
+            If the network is missing or cannot be evaluated exactly.
+
+        Examples
         --------
-        splinecam_lite.partition.certify : what is checked, and why that suffices.
+        >>> import torch, splinecam_lite as sc
+        >>> sc.partition(torch.nn.Linear(2, 1).eval(), sc.Slice.box(0, 1)).certify().status
+        'proved'
         """
         from splinecam_lite.partition.certify import certify
 

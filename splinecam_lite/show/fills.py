@@ -1,5 +1,6 @@
 """What the colour of a region says: class, area, norm of its map, pattern, or a number of the caller's."""
 
+import warnings
 from typing import Literal, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -9,6 +10,8 @@ from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
+from splinecam_lite.partition.counts import decision_known
+from splinecam_lite.partition.linear import NEEDS_NETWORK
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.show.colours import INK, N_PATTERN_COLOURS, class_colours, pale, pattern_palette
 
@@ -59,7 +62,7 @@ def fill_of(
                 f"color_by has shape {values.shape}; give a number for each of {partition.n_regions} regions"
             )
         return _by_value(partition, values, value_label, limits, log=False)
-    if color_by == "class":
+    if color_by == "class" and decision_known(partition):
         return _by_class(partition)
     if color_by == "area":
         return _by_value(partition, partition.areas(), "area of the region (input units²)", limits, log=True)
@@ -69,7 +72,9 @@ def fill_of(
     if color_by == "pattern":
         numbers = partition.pattern_hashes() % np.uint64(N_PATTERN_COLOURS)
         return Fill(numbers.astype(np.int64), pattern_palette())
-    if color_by == "none":
+    if color_by == "class":
+        warnings.warn(f"the regions are drawn without their classes: {NEEDS_NETWORK}", stacklevel=3)
+    if color_by in ("class", "none"):
         return Fill(np.zeros(partition.n_regions, np.int64), np.ones((1, 3)))
     raise ValueError(f"color_by is {color_by!r}; it must be one of {', '.join(COLOR_BY)}, or an array")
 

@@ -14,7 +14,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from splinecam_lite.partition.counts import in_words
+from splinecam_lite.partition.counts import decision_known, in_words
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.show.colours import INK, class_colours
 from splinecam_lite.show.fills import ColorBy, Fill, fill_of
@@ -62,8 +62,9 @@ def plot(
     partition : Partition
     color_by : "class", "area", "norm", "pattern", "none" or (n_regions,) array
         What the colour of a region says: the predicted class (a region that the decision boundary crosses has
-        several); its area; the Frobenius norm of its affine map, the length of the gradient if there is one
-        output; its activation pattern, which has the same colour in every figure; nothing; or a number.
+        several; an exact partition loaded without its network has none, with a warning); its area;
+        the Frobenius norm of its affine map, the length of the gradient if there is one output;
+        its activation pattern, which has the same colour in every figure; nothing; or a number.
     boundary : bool
         Draw the decision boundary.
     edges : bool
@@ -110,7 +111,7 @@ def plot(
     if edges:
         _draw_edges(ax, partition, raster)
     handles: list[Patch | Line2D] = list(fill.entries)
-    if boundary:
+    if boundary and decision_known(partition):
         handles += _draw_boundary(ax, partition, raster)
     if points is not None:
         handles += _draw_points(ax, partition, points, labels)

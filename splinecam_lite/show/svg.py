@@ -24,8 +24,9 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
 from splinecam_lite.partition.attributes import region_attributes
-from splinecam_lite.partition.counts import in_words
+from splinecam_lite.partition.counts import decision_known, in_words
 from splinecam_lite.partition.export import replacing
+from splinecam_lite.partition.linear import NEEDS_NETWORK
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.show.colours import INK, class_colours, pale
 from splinecam_lite.show.fills import SIGN_NAMES
@@ -102,9 +103,14 @@ def _lines(partition: Partition) -> Iterator[str]:
         f"(u, v) = ({sheet.low[0]:.17g}, {sheet.high[1]:.17g}) of the slice {plane.digest()[:16]}, "
         f"u to the right and v up. Network {partition.model_digest[:16]}.</desc>"
     )
-    yield from _regions(partition, sheet)
-    yield from _edges(partition, sheet)
-    yield from _boundary(partition, sheet)
+    if decision_known(partition):
+        yield from _regions(partition, sheet)
+        yield from _edges(partition, sheet)
+        yield from _boundary(partition, sheet)
+    else:
+        yield f"<!-- no classes: {NEEDS_NETWORK} -->"
+        yield from _plain_regions(partition, sheet)
+        yield from _edges(partition, sheet)
     yield "</svg>"
 
 
@@ -129,6 +135,18 @@ def _regions(partition: Partition, sheet: _Sheet) -> Iterator[str]:
                 "</path>"
             )
         yield "</g>"
+    yield "</g>"
+
+
+def _plain_regions(partition: Partition, sheet: _Sheet) -> Iterator[str]:
+    """Regions without classes."""
+    cells, names = partition.complex, _region_titles(partition)
+    place = sheet.points(cells.xy)
+    corner, ptr = cells.face_vertex.tolist(), cells.face_ptr.tolist()
+    yield '<g class="regions" stroke="none" fill="#ffffff" shape-rendering="crispEdges">'
+    for region, name in enumerate(names):
+        outline = " ".join(place[v] for v in corner[ptr[region] : ptr[region + 1]])
+        yield f'<path data-region="{region}" d="M{outline}Z"><title>{escape(name)}</title></path>'
     yield "</g>"
 
 

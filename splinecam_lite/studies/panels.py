@@ -81,7 +81,7 @@ def regions(records: Sequence[Record]) -> Panel:
         Curve("activation regions", column(records, "partition", "activation_regions"), INK),
         Curve("linear regions", column(records, "partition", "linear_regions"), SERIES[0], "--"),
     ]
-    return Panel("regions in the slice", curves, "number")
+    return Panel("activation and linear regions in the slice", curves, "number")
 
 
 def knots(records: Sequence[Record]) -> Panel:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from splinecam_lite import Slice, SliceError, partition
+from splinecam_lite import ModelError, Slice, SliceError, partition
 from tests.partition.networks import deep, mlp
 
 BOX = Slice.box(-1, 1)
@@ -63,3 +63,18 @@ def test_one_entry_of_the_output():
     assert one.n_regions == whole.n_regions
     np.testing.assert_allclose(one.affine_maps()[0], whole.affine_maps()[0][:, 2:], rtol=0, atol=1e-13)
     assert set(one.decision_boundary().labels) == {-1, 1}
+
+
+@pytest.mark.parametrize("exact", ["no", None, 1])
+def test_exact_is_a_bool(exact):
+    with pytest.raises(ValueError, match=r"exact is .*; it must be True or False"):
+        partition(mlp(2, 3, 1), BOX, exact=exact)
+
+
+def test_what_is_no_network():
+    with pytest.raises(ModelError, match="model is a str"):
+        deep().linear_regions("x")
+
+
+def test_an_exact_partition_without_knots_says_that_it_is_exact():
+    assert "snaps" not in str(partition(mlp(2, 3), BOX, exact=True).report)

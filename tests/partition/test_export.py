@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import zipfile
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from torch import nn
 
 from splinecam_lite import Partition, Slice, partition
-from splinecam_lite.errors import FileError
+from splinecam_lite.errors import FileError, ModelError
 from splinecam_lite.partition import export
-from tests.partition.networks import cases, compute, deep, tunings
+from tests.partition.networks import cases, compute, deep, mlp, tunings
 
 
 def assert_equal(one: Partition, other: Partition) -> None:
@@ -219,3 +220,26 @@ def test_the_header_can_be_read_without_this_library(saved):
     assert header["schema"] == export.SCHEMA
     assert (header["model_digest"], header["slice_digest"]) == (part.model_digest, part.plane.digest())
     assert header["layers"][1] == ["3", 16, 1, 64]
+
+
+def test_an_exact_partition_without_its_network(tmp_path):
+    model = mlp(2, 6, 3)
+    partition(model, Slice.box(-1, 1), exact=True).save(tmp_path / "a.npz")
+    bare = Partition.load(tmp_path / "a.npz")
+    assert "decision cells are not counted: a partition from a file" in bare.summary()
+    assert "class" not in bare.to_networkx().nodes[0]
+    bare.to_geojson(tmp_path / "a.geojson")
+    bare.to_svg(tmp_path / "a.svg")
+    assert ElementTree.parse(tmp_path / "a.svg") is not None
+    with pytest.warns(UserWarning, match=r"without their classes.*Partition\.load\(path, model\)"):
+        bare.plot()
+    with pytest.raises(ModelError, match="decision boundary in exact mode"):
+        bare.decision_boundary()
+    whole = Partition.load(tmp_path / "a.npz", model)
+    assert "decision cells are not" not in whole.summary()
+    assert "class" in whole.to_networkx().nodes[0]
+    whole.to_geojson(tmp_path / "b.geojson")
+    whole.to_svg(tmp_path / "b.svg")
+    whole.plot()
+    with pytest.raises(ModelError, match="model is a str"):
+        Partition.load(tmp_path / "a.npz", "x")

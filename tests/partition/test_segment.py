@@ -300,7 +300,8 @@ def test_knots_of_neurons_that_nothing_reads_make_no_linear_piece():
     assert 0 < read.sum() < len(read)
     assert part.n_pieces == len(read) + 1
     assert part.n_linear_pieces == read.sum() + 1
-    assert "activation pieces" in part.summary()
+    assert f"{part.n_linear_pieces} linear pieces" in part.summary()
+    assert f"{part.n_linear_pieces} linear pieces" in repr(part)
 
 
 def test_a_network_without_a_knot_is_one_piece():
@@ -324,6 +325,12 @@ def test_refusals():
         partition_segment(program, segment).integrated_gradients()
     with pytest.raises(ModelError, match="outputs are 0 to 1"):
         partition_segment(program, segment).integrated_gradients(2)
+    for wrong in ("x", 0.5):
+        with pytest.raises(ModelError, match="give its number, 0 to 1"):
+            partition_segment(program, segment).integrated_gradients(wrong)
+    for layer in (-1, 1):
+        with pytest.raises(IndexError, match=f"there is no layer {layer}; layers are 0 '1'"):
+            partition_segment(program, segment).pattern_bits(layer)
     huge = mlp(2, 3, 3, 1)
     huge[0].weight.data *= 1e200
     huge[2].weight.data *= 1e200

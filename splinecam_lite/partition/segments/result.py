@@ -138,7 +138,8 @@ class SegmentPartition:
         return np.bincount(self.knots().layers, minlength=len(self.layers))
 
     def __repr__(self) -> str:
-        return f"<SegmentPartition: {self.n_pieces:,} activation pieces>"
+        known = f", {self.n_linear_pieces:,} linear pieces" if "_linear_pieces" in vars(self) else ""
+        return f"<SegmentPartition: {self.n_pieces:,} activation pieces{known}>"
 
     # ---- places ------------------------------------------------------------------------------------
 
@@ -175,7 +176,15 @@ class SegmentPartition:
         """Return the part of the patterns that is about one layer, (n, n_breakpoints, n_neurons) bool.
 
         True where the preactivation is above the breakpoint inside the piece; see `Partition.pattern_bits`.
+
+        Raises
+        ------
+        IndexError
+            If there is no such layer or piece.
         """
+        if not 0 <= layer < len(self.layers):
+            names = ", ".join(f"{i} '{name}'" for i, name in enumerate(self.layer_names)) or "none"
+            raise IndexError(f"there is no layer {layer}; layers are {names}")
         patterns = self.patterns if pieces is None else self.patterns[np.atleast_1d(np.asarray(pieces))]
         return unpack(self.layers[layer], patterns)
 
@@ -222,7 +231,7 @@ class SegmentPartition:
         Raises
         ------
         ModelError
-            If there is no such output, or several and none is chosen.
+            If there is no such output, it is no whole number, or there are several and none is chosen.
 
         Notes
         -----
@@ -245,6 +254,8 @@ class SegmentPartition:
                 "integrated_gradients(output=0)"
             )
         chosen = 0 if output is None else output
+        if isinstance(chosen, bool) or not isinstance(chosen, int | np.integer):
+            raise ModelError(f"output is {output!r}; give its number, 0 to {self.n_outputs - 1}")
         if not 0 <= chosen < self.n_outputs:
             raise ModelError(f"output={output}, but the outputs are 0 to {self.n_outputs - 1}")
         mean = integral_of_gradient(
@@ -261,6 +272,10 @@ class SegmentPartition:
     def summary(self) -> str:
         """Return what was found as text: counts by their full names, a line for each layer, the report."""
         lines = [f"{self.n_pieces:,} activation pieces on {self.segment.length:.6g} input units"]
+        try:
+            lines.append(f"  {self.n_linear_pieces:,} linear pieces")
+        except ModelError as error:
+            lines.append(f"  linear pieces are not counted: {error}")
         for number, (layer, n) in enumerate(zip(self.layers, self.crossings(), strict=True)):
             lines.append(f"  layer {number} '{layer.name}': {n:,} knots crossed, {layer.n_neurons:,} neurons")
         return "\n".join([*lines, str(self.report)])
