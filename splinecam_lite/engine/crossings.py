@@ -99,6 +99,24 @@ def close_crossings(edge_vertices, positive, negative, Z, tolerance):
 
 
 @kernel
+def steepest_change(edge_vertices, Z, xy, tolerance):
+    """Return the largest change of a knot's value over a unit of length, in tolerances of its own.
+
+    Edges shorter than 2^-20 of the block say nothing, since their lengths are rounded.
+    """
+    shortest = 2.0**-20 * max(np.ptp(xy[:, 0]), np.ptp(xy[:, 1]))
+    steepest = 0.0
+    for e in range(len(edge_vertices)):
+        u, w = edge_vertices[e, 0], edge_vertices[e, 1]
+        length = np.hypot(xy[w, 0] - xy[u, 0], xy[w, 1] - xy[u, 1])
+        if length > shortest:
+            for k in range(Z.shape[1]):
+                if tolerance[k] > 0.0:
+                    steepest = max(steepest, abs(Z[u, k] - Z[w, k]) / (tolerance[k] * length))
+    return steepest
+
+
+@kernel
 def flat_crossings(edge_vertices, positive, negative, Z, xy, flatness):
     """Return (n, 2) int64: the vertices and knots between which a knot crosses an edge almost along it.
 

@@ -59,7 +59,6 @@ class State(NamedTuple):
     knots: np.ndarray
     bits: np.ndarray
     xy: np.ndarray  # (V, 2)
-    flatness: np.ndarray  # (n_knots of the group,): see `subdivide.flat_crossings`
 
 
 def _crossing(p: Line, q: Line) -> Integers:

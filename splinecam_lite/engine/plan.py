@@ -51,11 +51,6 @@ class Plan(NamedTuple):
     n_words: int  # words of a pattern
     forms_of: FormsOf | None = None  # exact mode: who computes coefficients without rounding
 
-    @property
-    def diameter(self) -> float:
-        """The longer side of the domain's bounding box."""
-        return float(np.ptp(self.domain, axis=0).max())
-
     def last_uses(self) -> dict[int, int]:
         """Return for each value the last step that reads it; ``len(steps)`` for the output."""
         last: dict[int, int] = {}

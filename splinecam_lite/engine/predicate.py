@@ -38,10 +38,11 @@ LOOSE = 2.0**10
 """In exact mode a value within this many tolerances is computed without rounding: 2^20 roundings of a
 factored value, so that what is larger has the sign it seems to have."""
 
-FLAT = 2.0**30
-"""In exact mode the two values between which a knot crosses are computed without rounding where they differ
-by less than this many tolerances (2^-10 of the scale) over the diameter of the domain: the knot runs along
-the edge, and where it crosses would be uncertain by more than 2^-40 of the diameter."""
+FLAT = 2.0**-12
+"""In exact mode the two values between which a knot crosses are computed without rounding where it changes so
+little from one to the other: less than this part of the steepest change over that length, both in units of
+their scales. The knot runs along the edge, and an error of one rounding would move the crossing so far that
+other knots change there by 4 tolerances."""
 
 _ONE = np.uint64(1)
 _DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)

@@ -18,7 +18,7 @@ from splinecam_lite.engine.exact import Decisions, Oracle, State
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.lines import Chords, after_cut, sides_of
 from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan, Tuning
-from splinecam_lite.engine.predicate import FLAT, sign_words
+from splinecam_lite.engine.predicate import sign_words
 from splinecam_lite.engine.snaps import at_crossings, at_vertices
 from splinecam_lite.engine.subdivide import BAD_SIGNS, OK, Cut, Mesh, mix, subdivide
 from splinecam_lite.engine.values import append_bits, divided, undecided
@@ -165,13 +165,13 @@ def _preactivations(block: Block, step: KnotStep) -> np.ndarray:
     return columns.reshape(len(columns), -1)
 
 
-def _oracle(block: Block, plan: Plan, bits: np.ndarray, tolerance: np.ndarray) -> Oracle | None:
+def _oracle(block: Block, plan: Plan, bits: np.ndarray) -> Oracle | None:
     """Return who answers questions about the block as it is now, in exact mode."""
     if plan.forms_of is None:
         return None
     state = State(
         block.mesh, block.n_vertices, block.edge_line, block.chords, block.frozen, block.knots, block.bits,
-        np.ascontiguousarray(block.C[:, :2]), FLAT * tolerance / plan.diameter,
+        np.ascontiguousarray(block.C[:, :2]),
     )  # fmt: skip
     return Oracle(state, plan.forms_of, block.decisions, bits)
 
@@ -196,7 +196,7 @@ def _screen(block: Block, step: KnotStep, plan: Plan) -> None:
         block.frozen[start : start + len(padded) // 8] = padded.view(np.uint64)
     if len(block.pending):
         bits = step.first_bit + block.pending
-        oracle = _oracle(block, plan, bits, step.tolerance.reshape(-1)[block.pending])
+        oracle = _oracle(block, plan, bits)
         divides, on, snaps = divided(
             block.C, block.mesh, z, step.breakpoints, step.tolerance, block.pending, bits, oracle
         )
@@ -219,7 +219,7 @@ def _cut_group(block: Block, step: KnotStep, group: int, plan: Plan) -> None:
     tolerance = step.tolerance.reshape(-1)[knots]
     bits = step.first_bit + knots
     Z = block.C[:, : rows.shape[1]] @ rows.T
-    oracle = _oracle(block, plan, bits, tolerance)
+    oracle = _oracle(block, plan, bits)
     if oracle is not None:
         oracle.settle(Z, tolerance, bits)
     at_vertex = tolerance if oracle is None else np.zeros_like(tolerance)

@@ -26,7 +26,14 @@ from splinecam_lite.engine.chords import (
     gather_chords,
     insert_chord,
 )
-from splinecam_lite.engine.crossings import NO_ORDERS, EdgeCuts, close_crossings, cut_edges, flat_crossings
+from splinecam_lite.engine.crossings import (
+    NO_ORDERS,
+    EdgeCuts,
+    close_crossings,
+    cut_edges,
+    flat_crossings,
+    steepest_change,
+)
 from splinecam_lite.engine.faces import (
     EDGES,
     Mesh,
@@ -40,7 +47,7 @@ from splinecam_lite.engine.faces import (
 )
 from splinecam_lite.engine.half_edges import start_face
 from splinecam_lite.engine.kernels import kernel
-from splinecam_lite.engine.predicate import LOOSE, count_bits, lowest, without_lowest
+from splinecam_lite.engine.predicate import FLAT, LOOSE, count_bits, lowest, without_lowest
 
 if TYPE_CHECKING:
     from splinecam_lite.engine.exact import Oracle
@@ -231,7 +238,8 @@ def subdivide(mesh: Mesh, Z, tolerance, positive, negative, oracle: "Oracle | No
 
 def _subdivide_exactly(mesh: Mesh, Z, tolerance, positive, negative, oracle: "Oracle") -> Cut:
     """Do as `subdivide` does, and ask about what float64 does not decide."""
-    xy, flatness = oracle.state.xy, oracle.state.flatness
+    xy = oracle.state.xy
+    flatness = FLAT * tolerance * steepest_change(mesh.edge_vertices, Z, xy, tolerance)
     flat = flat_crossings(mesh.edge_vertices, positive, negative, Z, xy, flatness)
     if len(flat):
         oracle.settle_flat(Z, flat)

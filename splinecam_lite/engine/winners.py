@@ -41,7 +41,7 @@ from splinecam_lite.engine.exact import Decisions, Oracle, State
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.lines import Chords, FormsOf, after_cut, sides_of
 from splinecam_lite.engine.merge import drop_edges
-from splinecam_lite.engine.predicate import FLAT, LOOSE, SNAP, sign, sign_words
+from splinecam_lite.engine.predicate import LOOSE, SNAP, sign, sign_words
 from splinecam_lite.engine.snaps import displacements
 from splinecam_lite.engine.subdivide import OK, Cut, Mesh, subdivide
 from splinecam_lite.errors import PredicateError
@@ -255,14 +255,13 @@ class _Questions:
         self.chords[1] = Chords(face, bit, self.nothing, self.all_bits, self.patterns, {})
         self.edge_line = np.where(bit >= 0, (1 << 32) | np.arange(len(edges)), self.edge_side[edges])
 
-    def about(self, mesh: Mesh, xy, parent, winner: np.ndarray, j: int, tolerance: float) -> Oracle:
+    def about(self, mesh: Mesh, xy, parent, winner: np.ndarray, j: int) -> Oracle:
         """Return who decides where value ``j`` is larger than the largest so far, ``winner`` (F,)."""
         self.bits = self.patterns[parent]
         self.bits[:, -1] = self.contenders[winner]
-        diameter = float(np.ptp(self.exactly.domain, axis=0).max())
         state = State(
             mesh, len(xy), self.edge_line, self.chords, self.nothing, self.all_bits, self.bits,
-            np.ascontiguousarray(xy), np.array([FLAT * tolerance / diameter]),
+            np.ascontiguousarray(xy),
         )  # fmt: skip
         return Oracle(state, self.exactly.forms_of, self.exactly.decisions, self.value(j))
 
@@ -292,7 +291,7 @@ def _cut_up(mesh: Mesh, xy, values, faces, tolerance: float, questions: _Questio
         Z = (known[:, 2 + j] - highest)[:, None]
         bound, at_vertex, oracle = np.array([tolerance]), np.array([tolerance]), None
         if questions is not None:
-            oracle = questions.about(mesh, known[:, :2], parent, winner, j, tolerance)
+            oracle = questions.about(mesh, known[:, :2], parent, winner, j)
             oracle.settle(Z, bound, questions.value(j))
             at_vertex = np.zeros(1)
         positive, negative, snapped, residue = sign_words(Z, at_vertex)
