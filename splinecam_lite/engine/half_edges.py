@@ -39,6 +39,7 @@ class Local(NamedTuple):
 
 @kernel
 def link(local, h, g):
+    """Let half-edge ``g`` follow ``h``."""
     local.next[h], local.previous[g] = g, h
 
 

@@ -1,4 +1,5 @@
-"""The proof behind `certify`: it shares nothing with the engine but the network, and takes nothing on trust.
+"""The proof behind `certify`: it shares with the engine the network, its evaluation in integers,
+and the unit of snapping.
 
 layout.py      numbers of knots, sides and ties; which lie on what
 structure.py   integers only: cycles, edges, fans round vertices, the border

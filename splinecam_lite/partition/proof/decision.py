@@ -28,13 +28,14 @@ from scipy.sparse.csgraph import connected_components
 from splinecam_lite.engine.complex import OUTER
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.partition.certificate import Decisions, Failure, SnappedIncidence
+from splinecam_lite.partition.proof.crossings import best_crossing, rounded
 from splinecam_lite.partition.proof.exact import Point
 from splinecam_lite.partition.proof.faces import outside, shape_failures
 from splinecam_lite.partition.proof.labels import corner_lines, lines_at_vertices
 from splinecam_lite.partition.proof.layout import Incidences
 from splinecam_lite.partition.proof.signs import Points
 from splinecam_lite.partition.proof.structure import structure_failures
-from splinecam_lite.partition.proof.vertices import FAR, SNAPPED, VertexProof, best_crossing, rounded
+from splinecam_lite.partition.proof.vertices import FAR, SNAPPED, VertexProof
 
 if TYPE_CHECKING:
     from splinecam_lite.partition.boundary import DecisionBoundary

@@ -55,9 +55,6 @@ class Points(NamedTuple):
     place: np.ndarray  # (n, 2) float64
     rho: np.ndarray  # (n,) float64: |v - place| <= rho; NaN: not known yet
 
-    def some(self, rows: np.ndarray) -> "Points":
-        return Points(*(part[rows] for part in self))
-
 
 class Open(NamedTuple):
     """Signs that float64 leaves open: knot ``knot[i]`` at ``points`` row ``row[i]``."""
