@@ -4,11 +4,13 @@ import contextlib
 import copy
 import io
 import logging
+import operator
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
@@ -34,9 +36,6 @@ def float64_copy(module: nn.Module) -> nn.Module:
 def export(twin: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     """Export a float64 copy with a symbolic batch size, functional, operators otherwise as they are.
 
-    ``run_decompositions({})`` takes in-place operations apart, and keeps conv2d, relu6, prelu and pooling
-    whole.
-
     Raises
     ------
     ModelError
@@ -48,7 +47,7 @@ def export(twin: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     _require_runs(twin, x)
     dynamic = {i: Dim.AUTO if i == 0 else Dim.STATIC for i in range(x.ndim)}
     try:
-        exported = torch.export.export(twin, (x,), dynamic_shapes=(dynamic,)).run_decompositions({})
+        exported = functional(torch.export.export(twin, (x,), dynamic_shapes=(dynamic,)))
     except GuardOnDataDependentSymNode as error:
         raise TraceError(
             f"the module branches on its data{_place(error)}; write it as one fixed sequence of operations, "
@@ -66,12 +65,62 @@ def export(twin: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     return exported
 
 
+def functional(exported: ExportedProgram) -> ExportedProgram:
+    """Take in-place operations apart, and keep all others whole.
+
+    ``run_decompositions({})`` does so, but for two: it writes Softshrink and Hardshrink out as comparisons,
+    whose pieces nobody could put together again, and an in-place RReLU as one with noise that eval mode does
+    not use.
+    """
+    for node in exported.graph.nodes:
+        node.target = DISGUISES.get(node.target, node.target)
+    exported = exported.run_decompositions({})
+    for node in exported.graph.nodes:
+        node.target = UNDISGUISED.get(node.target, node.target)
+        _without_noise(node)
+    return exported
+
+
+def _without_noise(node: fx.Node) -> None:
+    """Make the result of RReLU with noise, which is not drawn in eval mode, that of RReLU."""
+    source = node.args[0] if node.args else None
+    noisy = torch.ops.aten.rrelu_with_noise_functional.default
+    if node.target is operator.getitem and isinstance(source, fx.Node) and source.target is noisy:
+        names = [argument.name for argument in noisy._schema.arguments]
+        given = dict(zip(names, source.args, strict=False)) | dict(source.kwargs)
+        if node.args[1] == 0 and not given.get("training", False):
+            kept: dict[str, Any] = {name: given[name] for name in ("lower", "upper") if name in given}
+            node.target, node.args, node.kwargs = torch.ops.aten.rrelu.default, (given["self"],), kept
+
+
+def _disguises() -> dict[Any, Any]:
+    """Operators of our own that compute what torch's do, for those that torch would take apart."""
+    for name in ("softshrink", "hardshrink"):
+        LIBRARY.define(f"{name}(Tensor self, Scalar lambd=0.5) -> Tensor")
+        LIBRARY.impl(name, getattr(torch.ops.aten, name).default, "CompositeExplicitAutograd")
+        LIBRARY.impl(name, lambda x, lambd=0.5: torch.empty_like(x), "Meta")
+    aten, own = torch.ops.aten, torch.ops.splinecam_lite
+    return {
+        aten.softshrink.default: own.softshrink.default,
+        aten.hardshrink.default: own.hardshrink.default,
+    }
+
+
+LIBRARY = torch.library.Library("splinecam_lite", "FRAGMENT")
+DISGUISES = _disguises()
+UNDISGUISED = {own: aten for aten, own in DISGUISES.items()}
+
+
 def _require_runs(twin: nn.Module, x: Tensor) -> None:
     try:
         with torch.no_grad():
             twin(x)
     except Exception as error:
         remedy = "; do not fix a dtype in forward" if "dtype" in str(error) else ""
+        if "embedding" in str(error):
+            remedy = (
+                "; an Embedding looks whole numbers up, and a slice has none: take its vectors as the input"
+            )
         raise ModelError(
             f"the module does not run on a float64 input of shape {tuple(x.shape)}{_place(error)}: "
             f"{first_line(error)}{remedy}"

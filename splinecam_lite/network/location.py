@@ -20,21 +20,37 @@ FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
 def where(node: fx.Node) -> Where:
-    """Module path, source line and operator of a node."""
+    """Module path, source line and operator of a node; or its place in the file that it was read from."""
+    if isinstance(place := node.meta.get("where"), Where):
+        return place
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path, module = stack[-1] if stack else ("", "")
     module = module if isinstance(module, str) else f"{module.__module__}.{module.__qualname__}"
     path = "" if path.startswith("_empty_nn_module_stack") else path.split("@")[0]
-    target = (
-        getattr(node.target, "__name__", "") if not isinstance(node.target, torch._ops.OpOverload) else ""
-    )
     return Where(
         node.name,
         path,
-        _innermost_line(FRAME.findall(node.meta.get("stack_trace") or "")),
-        target or str(node.target),
-        bool(LEAVES.match(module)),
+        written_at(node.meta.get("stack_trace") or ""),
+        target_of(node),
+        whole_module(module),
     )
+
+
+def whole_module(name: str) -> bool:
+    """Whether a class, by its full name, is one of torch's layers of one operation."""
+    return bool(LEAVES.match(name))
+
+
+def written_at(trace: str) -> str:
+    """``"file.py:12"``, the innermost line of a stack trace that is outside torch."""
+    return _innermost_line(FRAME.findall(trace))
+
+
+def target_of(node: fx.Node) -> str:
+    """Name of the operator of a node, e.g. ``"aten.gelu.default"``."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return str(node.target)
+    return getattr(node.target, "__name__", "") or str(node.target)
 
 
 def source_of(error: BaseException) -> str:

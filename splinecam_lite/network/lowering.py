@@ -6,17 +6,18 @@ The graph was traced with a symbolic batch size, so the shape of every node tell
 1. nothing, if it returns its input (clone, dropout in eval mode, a view of the same shape);
 2. a constant, if it depends on the input at most by its shape; evaluated once, in float64;
 3. a part of its consumers, if it returns several tensors (split, unbind);
-4. an op: knots, affine, smooth or other, by the tables of ``rules.py``.
+4. an op: knots, affine, max, smooth or other, by the tables of ``rules.py``.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from splinecam_lite.errors import ModelError, TraceError
-from splinecam_lite.network import rules
+from splinecam_lite.network import interpolation, rules
 from splinecam_lite.network.axes import batch_axis
 from splinecam_lite.network.chain import BATCH_FIRST, BatchAxis, Chain, Constant, Input, Step, operation
 from splinecam_lite.network.folding import fold
@@ -33,8 +34,9 @@ from splinecam_lite.network.nodes import (
     sizes,
     symbolic_axes,
 )
-from splinecam_lite.network.ops import AffineOp, KnotsOp, Op, OtherOp, SmoothOp, Where
+from splinecam_lite.network.ops import AffineOp, KnotsOp, MaxOp, Op, OtherOp, SmoothOp, Where
 from splinecam_lite.network.parts import ChainWriter, affine_parts, knot_parts
+from splinecam_lite.network.pooling import computed_by, max_parts
 from splinecam_lite.network.program import Program
 
 PROBE_BATCH = 2
@@ -127,8 +129,10 @@ class _Lowering:
                 f"{where(node)} normalises by statistics of the batch, and so mixes its samples; keep "
                 "running statistics (track_running_stats=True), and use them in eval mode"
             )
-        if bound.operator == "_native_batch_norm_legit_no_training":
+        if bound.operator == "_native_batch_norm_legit_no_training" or uses_running_statistics(bound):
             return self.batch_norm(bound)
+        if bound.operator in interpolation.AXES:
+            return self.resize(bound)
         if isinstance(source, fx.Node) and isinstance(self.meanings.of[source], Value):
             if bound.operator == "getitem" or self.returns_its_input(bound, source):
                 return self.meanings.of[source]
@@ -201,6 +205,23 @@ class _Lowering:
             source.number, scale.reshape(channels), shift.reshape(channels), where(bound.node)
         )
 
+    def resize(self, bound: Bound) -> Value:
+        """Interpolation: one product with a constant matrix for each axis that changes."""
+        batch = batch_axis(bound, self.meanings)
+        (source,) = self.meanings.values(bound.node)
+        value, shape = self.meanings.of[source], list(source.meta["val"].shape)
+        assert isinstance(value, Value)
+        for axis, matrix in interpolation.matrices(bound).items():
+            shape[axis] = len(matrix)
+            op = AffineOp(
+                inputs=(value.number,),
+                output=len(self.ops) + 1,
+                where=self.place(bound),
+                **interpolation.product(matrix, axis, len(shape), batch),
+            )
+            value = self.append(op, batch.sample_shape(tuple(shape)), batch)
+        return value
+
     def scale_and_shift(self, source: int, scale: Tensor, shift: Tensor, place: Where) -> Value:
         def chain(target: str, **constants: Tensor) -> Chain:
             return Chain((Step(target, (Input(0), *map(Constant, constants))),), constants)
@@ -226,12 +247,16 @@ class _Lowering:
         common: dict[str, Any] = {
             "inputs": numbers,
             "output": len(self.ops) + 1,
-            "where": where(bound.node),
+            "where": self.place(bound),
             "fn": fn,
         }
         op: Op
         if len(values) == 1 and (knots := knot_parts(bound, self.meanings, axis)) is not None:
+            if sizes(values[0]) != sizes(bound.node):
+                common |= self.broadcast_up(bound.node, values[0], axis, fn)
             op = KnotsOp(**common, **knots)
+        elif (maximum := max_parts(bound, self.meanings)) is not None:
+            op = MaxOp(**common, **maximum)
         elif parts := affine_parts(bound, self.meanings, axis, fn, [self.shapes[v] for v in numbers]):
             op = AffineOp(**common, linear=parts[0], bias=parts[1], magnitude=parts[2])
         elif len(values) == 1 and bound.operator in rules.SMOOTH_ACTIVATIONS | rules.SMOOTH_FUNCTIONS:
@@ -240,10 +265,31 @@ class _Lowering:
             op = OtherOp(**common)
         return self.append(op, axis.sample_shape(tuple(bound.node.meta["val"].shape)), axis)
 
+    def broadcast_up(self, node: fx.Node, source: fx.Node, axis: BatchAxis, fn: Chain) -> dict[str, Any]:
+        """Repeat the entries of what an activation reads, because its constants have more; what changes."""
+        shape = tuple(self.meanings.size(n, node) for n in node.meta["val"].shape)
+        step = Step("aten.expand.default", (Input(0), shape))
+        chain = Chain((step,), input_axes=(self.meanings.axis_of(source),), output_axis=axis)
+        value = self.meanings.of[source]
+        assert isinstance(value, Value)
+        op = AffineOp((value.number,), len(self.ops) + 1, where(node), chain, None, magnitude=chain, fn=chain)
+        number = self.append(op, axis.sample_shape(tuple(node.meta["val"].shape)), axis).number
+        return {"inputs": (number,), "output": number + 1, "fn": replace(fn, input_axes=(axis,))}
+
+    def place(self, bound: Bound) -> Where:
+        """Place of a node; of one of several results, with the operator that computes them."""
+        call, _ = computed_by(bound, self.meanings)
+        return replace(where(bound.node), target=where(call.node).target)
+
     def append(self, op: Op, shape: tuple[int, ...], axis: BatchAxis) -> Value:
         self.ops.append(op)
         self.shapes.append(shape)
         return Value(op.output, axis)
+
+
+def uses_running_statistics(bound: Bound) -> bool:
+    """Whether a node is an InstanceNorm in eval mode, with running statistics: batch norm, then."""
+    return bound.operator == "instance_norm" and bound.arguments.get("use_input_stats") is False
 
 
 def refuse_random(bound: Bound) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from splinecam_lite.network.program import AffineOp, KnotsOp, Op, Program
+from splinecam_lite.network.program import AffineOp, KnotsOp, MaxOp, Op, Program
 
 
 class Evaluated(NamedTuple):
@@ -67,6 +67,9 @@ def evaluate_with_magnitudes(program: Program, x: Tensor) -> Iterator[Evaluated]
             magnitude[op.output] = torch.maximum(y.abs(), _steepest(op) * size)
             bent.add(op.output)
             added = _steepest(op) * bounds[0]
+        elif isinstance(op, MaxOp):  # whichever entry wins, the largest bound of the window holds
+            largest = -op.run(*(-b for b in bounds)) if op.is_minimum else op.run(*bounds)
+            added = magnitude[op.output] = largest
         else:
             added = magnitude[op.output] = y.abs()
         value[op.output] = y

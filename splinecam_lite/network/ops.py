@@ -1,8 +1,9 @@
-"""The four kinds of op that a ``Program`` is made of.
+"""The five kinds of op that a ``Program`` is made of.
 
     kind     what it computes                                          exact partition
     affine   linear(x, ...) + bias                                     yes
     knots    a piecewise-linear function of each entry: ReLU, abs ...  yes; its input is a preactivation
+    max      the largest of several entries: pooling, maxout ...       yes; written out as comparisons
     smooth   a smooth function of each entry: GELU, tanh ...           refused, by name
     other    whatever else runs: LayerNorm, softmax, x * y ...         refused, by name
 
@@ -12,9 +13,12 @@ see another.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
+import numpy as np
 from torch import Tensor
+
+from splinecam_lite.network.chain import Chain
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,50 @@ class AffineOp:
         return y if self.bias is None else y + self.bias
 
 
+class Comparison(NamedTuple):
+    """What the hinges of a `KnotsOp` decide that is one round of a maximum, written out as comparisons.
+
+    A maximum is a tournament: ``max(l, r) = l + max(r - l, 0)``, and a minimum ``l - max(l - r, 0)``. Hinge
+    ``i`` compares the two sides ``l`` and ``r`` of its neuron; its bit is 1 where the right one wins, and the
+    left one wins ties. The comparisons of one maximum are numbered through all its rounds.
+
+    Attributes
+    ----------
+    left, right : (n_neurons,) int64
+        Number of the comparison whose winner that side is; -1 for an entry of what the maximum is taken of.
+    top : (n_neurons,) bool
+        Its winner is a result of the maximum, and so is read outside of it.
+    offset : int
+        Number of the first comparison of this round.
+    max_number : int
+        Which maximum of the program this is, from 0, in the order of the ops.
+    """
+
+    left: np.ndarray
+    right: np.ndarray
+    top: np.ndarray
+    offset: int
+    max_number: int
+
+
+class Approximation(NamedTuple):
+    """What a `KnotsOp` stands for that replaces a smooth activation.
+
+    Attributes
+    ----------
+    function : str
+        torch's operator, e.g. ``"gelu"``.
+    tolerance : float
+        What was asked for.
+    proved_error : float
+        The op differs from that function by no more than this, for any number; at most the tolerance.
+    """
+
+    function: str
+    tolerance: float
+    proved_error: float
+
+
 @dataclass(frozen=True, eq=False)
 class KnotsOp:
     """``left_slope * z + left_intercept + sum_j jumps[j] * max(z - breakpoints[j], 0)`` of each entry ``z``.
@@ -100,6 +148,9 @@ class KnotsOp:
     abs             -1          0               0            2
     ReLU6           0           0               0, 6         1, -1
     ==============  ==========  ==============  ===========  =======
+
+    With ``comparison`` it is the hinge of a comparison, and no activation of the network; with
+    ``approximation`` it replaces a smooth one.
     """
 
     kind: ClassVar[Literal["knots"]] = "knots"
@@ -111,7 +162,13 @@ class KnotsOp:
     breakpoints: tuple[Tensor, ...]
     jumps: tuple[Tensor, ...]
     fn: Callable[..., Tensor] | None = None
-    is_activation: ClassVar[bool] = True
+    comparison: Comparison | None = None
+    approximation: Approximation | None = None
+
+    @property
+    def is_activation(self) -> bool:
+        """Whether its inputs are preactivations of the network itself."""
+        return self.comparison is None
 
     def run(self, z: Tensor) -> Tensor:
         if self.fn is not None:
@@ -120,6 +177,50 @@ class KnotsOp:
         for breakpoint_, jump in zip(self.breakpoints, self.jumps, strict=True):
             y = y + jump * (z - breakpoint_).clamp(min=0)
         return y
+
+
+class Windows(NamedTuple):
+    """Windows along one axis: result ``i`` is the maximum of ``entries[i]``.
+
+    Attributes
+    ----------
+    axis : int
+        Of a sample, so without the batch.
+    entries : tuple of tuple of int
+        Places along the axis, at least one for each result; padding is none.
+    """
+
+    axis: int
+    entries: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class MaxOp:
+    """The largest, or smallest, entry of each window of a value; or of two values, entry by entry.
+
+    It runs as torch's own operation. `Program.compared` writes it out as comparisons.
+
+    Attributes
+    ----------
+    fn : Chain
+        Computes the result. Without windows its last step is a torch operator of two arguments, the sides
+        ``l`` and ``r``, each an ``Input`` of the chain; ties go to ``l``.
+    windows : tuple of Windows
+        Along one axis after the other, each at most once; empty for the maximum of two values.
+    is_minimum : bool
+        The smallest entry, not the largest.
+    """
+
+    kind: ClassVar[Literal["max"]] = "max"
+    inputs: tuple[int, ...]
+    output: int
+    where: Where
+    fn: Chain
+    windows: tuple[Windows, ...] = ()
+    is_minimum: bool = False
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return self.fn(*inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,4 +253,4 @@ class OtherOp:
         return self.fn(*inputs)
 
 
-Op = AffineOp | KnotsOp | SmoothOp | OtherOp
+Op = AffineOp | KnotsOp | MaxOp | SmoothOp | OtherOp

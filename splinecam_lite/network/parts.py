@@ -45,14 +45,17 @@ def affine_parts(
 
 
 def knot_parts(bound: Bound, meanings: Meanings, axis: BatchAxis) -> dict[str, Any] | None:
-    """Knots of a node, for ``KnotsOp``, if it is a piecewise-linear activation of its first argument."""
+    """Knots of a node, for ``KnotsOp``, if it is a piecewise-linear activation of its first argument.
+
+    They have the shape of the result, which may be larger than the argument.
+    """
     rule = rules.KNOTS.get(bound.operator)
     if rule is None:
         return None
     z, *rest = bound.arguments.values()
     if bound.operator in rules.COMMUTATIVE and meanings.is_known(z):
         z, rest = rest[0], [z]
-    if any(map(meanings.is_value, rest)) or sizes(z) != sizes(bound.node):
+    if any(map(meanings.is_value, rest)):
         return None
     known = [meanings.known(a).tensor if isinstance(a, fx.Node) else a for a in rest]
     rank = bound.node.meta["val"].ndim

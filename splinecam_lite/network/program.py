@@ -5,10 +5,11 @@ Value 0 is the input; each op reads values and writes one more. Layer ``l`` mean
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -17,13 +18,34 @@ from torch import Tensor, nn
 
 from splinecam_lite.errors import ModelError, NotPiecewiseLinear
 from splinecam_lite.network.chain import Chain
-from splinecam_lite.network.ops import AffineOp, KnotsOp, Op, OtherOp, SmoothOp, Where
+from splinecam_lite.network.maxima import written_out
+from splinecam_lite.network.ops import (
+    AffineOp,
+    Approximation,
+    Comparison,
+    KnotsOp,
+    MaxOp,
+    Op,
+    OtherOp,
+    SmoothOp,
+    Where,
+)
 from splinecam_lite.network.remedies import why_refused
 
 WORD = 64
 """Bits of a word of a packed activation pattern."""
 
-__all__ = ["AffineOp", "KnotsOp", "Op", "OtherOp", "Program", "SmoothOp", "Where"]
+__all__ = [
+    "AffineOp",
+    "Comparison",
+    "KnotsOp",
+    "MaxOp",
+    "Op",
+    "OtherOp",
+    "Program",
+    "SmoothOp",
+    "Where",
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,6 +93,32 @@ class Program:
 
         return trace(module, input_shape).program(normalise=normalise, output=output)
 
+    @staticmethod
+    def from_onnx(
+        model: Any,
+        input_shape: Sequence[int] | None = None,
+        *,
+        normalise: tuple[Any, Any] | None = None,
+        output: str | int | None = None,
+    ) -> "Program":
+        """Read an ONNX model (extra ``onnx``); short for `network.onnx.read_onnx`, which see."""
+        from splinecam_lite.network.onnx import read_onnx
+
+        return read_onnx(model, input_shape, normalise=normalise, output=output)
+
+    @staticmethod
+    def from_file(path: str | Path, input_shape: Sequence[int] | None = None, **options: Any) -> "Program":
+        """Read an ``.onnx`` or ``.pt2`` file; short for `network.files.read_file`, which see."""
+        from splinecam_lite.network.files import read_file
+
+        return read_file(path, input_shape, **options)
+
+    def then(self, head: "Program") -> "Program":
+        """Run ``head`` on this one's output; short for `network.pipelines.chained`, which see."""
+        from splinecam_lite.network.pipelines import chained
+
+        return chained(self, head)
+
     def __repr__(self) -> str:
         """``Program((2,) -> (1,), 3 ops, 1 layers, 3 neurons)``."""
         return (
@@ -99,8 +147,32 @@ class Program:
         return tuple(prod(self.shapes[op.inputs[0]]) for op in self.preactivation_ops)
 
     @cached_property
+    def pattern_ops(self) -> tuple[KnotsOp | SmoothOp, ...]:
+        """The activations and, of a program that is `compared`, the hinges of its comparisons, in order."""
+        return tuple(
+            op
+            for op in self.ops
+            if isinstance(op, KnotsOp) or (isinstance(op, SmoothOp) and op.is_activation)
+        )
+
+    @cached_property
+    def pattern_names(self) -> tuple[str, ...]:
+        """A name for each of `pattern_ops`, all different: as `layer_names`, for comparisons as well.
+
+        The rounds of a maximum are ``"pool"``, ``"pool:2"``, ``"pool:3"``.
+
+        Examples
+        --------
+        >>> model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.MaxPool2d(2)).eval()
+        >>> program = Program.from_module(model, (1, 2, 2)).compared()
+        >>> program.pattern_names, program.layer_names
+        (('1', '2', '2:2'), ('1',))
+        """
+        return tuple(unique_names([op.where.label for op in self.pattern_ops]))
+
+    @cached_property
     def pattern_layout(self) -> tuple[tuple[int, int, int], ...]:
-        """``(first_bit, n_breakpoints, n_neurons)`` of each layer, in packed activation patterns.
+        """``(first_bit, n_breakpoints, n_neurons)`` of each of `pattern_ops`, in packed activation patterns.
 
         Breakpoint ``j`` of neuron ``i`` has bit ``first_bit + j * n_neurons + i``; layers start at whole
         words of 64 bits. A smooth activation has no bits.
@@ -112,7 +184,8 @@ class Program:
         ((0, 1, 3), (64, 2, 3))
         """
         layout, first_bit = [], 0
-        for op, n_neurons in zip(self.preactivation_ops, self.n_neurons, strict=True):
+        for op in self.pattern_ops:
+            n_neurons = prod(self.shapes[op.inputs[0]])
             n_breakpoints = len(op.breakpoints) if isinstance(op, KnotsOp) else 0
             layout.append((first_bit, n_breakpoints, n_neurons))
             first_bit += -(-n_breakpoints * n_neurons // WORD) * WORD
@@ -195,6 +268,80 @@ class Program:
                     del live[v]
         return live[self.output] if keep is None else {v: live[v] for v in keep}
 
+    def compared(self) -> "Program":
+        """Return the same network with its maxima written out as comparisons; cached.
+
+        Each `MaxOp` becomes a tournament: ``max(l, r) = l + max(r - l, 0)``, an affine op for the
+        differences, a `KnotsOp` whose ``comparison`` says what it decides, an affine op for the winners,
+        round after round. Everything exact works on this form. Values have other numbers in it. The results
+        differ from those of the program by the rounding of a difference and a sum in each round.
+
+        Returns
+        -------
+        Program
+            Itself, if it has no maxima.
+
+        Examples
+        --------
+        >>> program = Program.from_module(nn.MaxPool1d(3).eval(), (1, 3))
+        >>> [op.kind for op in program.ops], [op.kind for op in program.compared().ops]
+        (['max'], ['affine', 'knots', 'affine', 'affine', 'knots', 'affine'])
+        >>> program.compared().run([[[3.0, 1.0, 5.0]]])
+        tensor([[[5.]]], dtype=torch.float64)
+        >>> [op.comparison.right.tolist() for op in program.compared().pattern_ops]
+        [[-1], [-1]]
+        """
+        return self._compared
+
+    @cached_property
+    def _compared(self) -> "Program":
+        if not any(isinstance(op, MaxOp) for op in self.ops):
+            return self
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        ops, shapes, output = written_out(self.ops, self.shapes, self.output, like)
+        return replace(self, ops=ops, shapes=shapes, output=output)
+
+    def approximated(self, tolerances: Mapping[str, float]) -> "Program":
+        """Return the network with smooth activations replaced by piecewise-linear ones, up to a proved error.
+
+        Parameters
+        ----------
+        tolerances : mapping from str to float
+            For each activation, by torch's name for it, the largest error of what replaces it, for any
+            number: gelu (both forms), silu, tanh, sigmoid, log_sigmoid, softplus, mish, elu, selu, celu,
+            hardswish. 1e-8 at least. A tolerance a hundred times smaller takes ten times as many breakpoints.
+
+        Raises
+        ------
+        ModelError
+            If a name is unknown or does not occur in the network, or a tolerance is not positive.
+
+        Notes
+        -----
+        The error is that of the activation, not of the output: layers after it multiply it by their weights.
+        `splinecam_lite.network.approximation` says how it is proved.
+
+        Examples
+        --------
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.GELU(), nn.Linear(3, 1)).eval()
+        >>> program = Program.from_module(model, (2,)).approximated({"gelu": 1e-2})
+        >>> (name, approximation), = program.approximations
+        >>> name, approximation.function, approximation.proved_error <= 1e-2
+        ('1', 'gelu', True)
+        """
+        from splinecam_lite.network.approximation import approximated
+
+        return approximated(self, tolerances)
+
+    @cached_property
+    def approximations(self) -> tuple[tuple[str, Approximation], ...]:
+        """Name of each layer that stands for a smooth activation, and how well it does."""
+        return tuple(
+            (name, op.approximation)
+            for name, op in zip(self.layer_names, self.preactivation_ops, strict=True)
+            if isinstance(op, KnotsOp) and op.approximation is not None
+        )
+
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Program":
         """Return the same program with constants of another floating dtype, on another device.
 
@@ -210,7 +357,7 @@ class Program:
         )
 
     def require_piecewise_linear(self) -> None:
-        """Raise unless every op is affine or a piecewise-linear activation.
+        """Raise unless every op is affine, a piecewise-linear activation or a maximum.
 
         Raises
         ------
@@ -242,7 +389,7 @@ class Program:
         for op in self.ops:
             digest.update(repr((op.kind, op.inputs, op.output)).encode())
             for name, part in sorted(vars(op).items()):
-                if name != "where":
+                if name not in ("where", "approximation") and not (name == "comparison" and part is None):
                     _update(digest, name, part)
         return digest.hexdigest()
 
@@ -270,7 +417,10 @@ def _cast(op: Op, dtype: torch.dtype, device: torch.device) -> Op:
                 return tuple(map(cast, part))
         return part
 
-    return replace(op, **{name: cast(part) for name, part in vars(op).items()})
+    parts = {name: cast(part) for name, part in vars(op).items()}
+    if isinstance(op, KnotsOp) and op.approximation is not None and dtype != torch.float64:
+        parts["approximation"] = op.approximation._replace(proved_error=float("inf"))  # rounded
+    return replace(op, **parts)
 
 
 def _update(digest: Any, name: str, part: Any) -> None:
@@ -292,5 +442,8 @@ def _update(digest: Any, name: str, part: Any) -> None:
         case tuple() if part and isinstance(part[0], Tensor):
             for tensor in part:
                 _update(digest, name, tensor)
+        case Comparison():
+            for field_, entries in part._asdict().items():
+                _update(digest, field_, torch.as_tensor(entries))
         case _:
             digest.update(repr(part).encode())

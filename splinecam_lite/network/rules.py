@@ -53,6 +53,7 @@ AFFINE: dict[str, AffineRule] = {
     "convolution": _CONVOLUTION,
     "conv_transpose1d": _CONVOLUTION,
     "conv_transpose2d": _CONVOLUTION,
+    "conv_transpose3d": _CONVOLUTION,
     "matmul": _PRODUCT,
     "mm": AffineRule(factors=("self", "mat2")),
     "bmm": AffineRule(factors=("self", "mat2")),
@@ -81,9 +82,9 @@ AFFINE: dict[str, AffineRule] = {
         adaptive_avg_pool3d _adaptive_avg_pool2d cumsum view reshape _unsafe_view flatten unflatten permute
         transpose movedim t squeeze unsqueeze expand repeat slice select narrow split split_with_sizes chunk
         unbind getitem index index_select flip roll tril triu diagonal im2col unfold pixel_shuffle
-        pixel_unshuffle upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_linear1d
-        reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d channel_shuffle
-        repeat_interleave identity
+        pixel_unshuffle upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
+        _upsample_nearest_exact2d _upsample_nearest_exact3d reflection_pad1d reflection_pad2d reflection_pad3d
+        replication_pad1d replication_pad2d replication_pad3d channel_shuffle repeat_interleave identity
         """.split(),
         _LINEAR,
     ),
@@ -159,7 +160,9 @@ def _clamp(z: Tensor, min: Number | None = None, max: Number | None = None) -> K
     high = None if _is_infinite(max) else max
     if low is not None and high is not None:
         low = _minimum(low, high)
-        return 0.0, low, (low, high), (1.0, -1.0)
+        bends = high > low  # constant where both are equal, and then without a knot
+        jump = bends.double() if isinstance(bends, Tensor) else float(bends)
+        return 0.0, low, (low, high), (jump, -jump)
     if low is not None:
         return 0.0, low, (low,), (1.0,)
     return None if high is None else (1.0, 0.0, (high,), (-1.0,))
@@ -177,6 +180,12 @@ def _hardsigmoid(z: Tensor) -> Knots:
     return 0.0, 0.0, (-3.0, 3.0), (1 / 6, -1 / 6)
 
 
+def _softshrink(z: Tensor, lambd: float = 0.5) -> Knots:
+    """Nearer to 0 by ``lambd``, and 0 within; without knots if ``lambd`` is 0."""
+    jump = float(lambd > 0)
+    return 1.0, lambd, (-lambd, lambd), (-jump, jump)
+
+
 def _threshold(z: Tensor, threshold: float, value: float) -> Knots | None:
     """Continuous only if the value below the threshold is the threshold itself."""
     return _clamp(z, threshold) if threshold == value else None
@@ -190,18 +199,20 @@ KNOTS: dict[str, Callable[..., Knots | None]] = {
     "rrelu": _rrelu,
     "abs": _absolute,
     "clamp": _clamp,
+    "clip": _clamp,
     "clamp_min": lambda z, min: _clamp(z, min),
     "clamp_max": lambda z, max: _clamp(z, None, max),
-    "maximum": lambda z, other: _clamp(z, other),
-    "minimum": lambda z, other: _clamp(z, None, other),
+    **dict.fromkeys(("maximum", "max", "fmax"), lambda z, other: _clamp(z, other)),
+    **dict.fromkeys(("minimum", "min", "fmin"), lambda z, other: _clamp(z, None, other)),
     "hardtanh": _hardtanh,
     "relu6": _relu6,
     "hardsigmoid": _hardsigmoid,
+    "softshrink": _softshrink,
     "threshold": _threshold,
 }
 """Operator -> its knots as an activation of its first argument; None if these arguments make it none."""
 
-COMMUTATIVE = frozenset(("maximum", "minimum"))
+COMMUTATIVE = frozenset("maximum max fmax minimum min fmin".split())
 
 
 def _is_infinite(bound: Number | None) -> bool:

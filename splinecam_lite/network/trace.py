@@ -38,6 +38,11 @@ class Traced:
     _module: nn.Module
     _prefixes: tuple[str, ...]
 
+    @property
+    def graph(self) -> fx.Graph:
+        """The exported graph."""
+        return self._exported.graph
+
     def program(
         self,
         state: Mapping[str, Tensor] | None = None,

@@ -12,6 +12,18 @@ from splinecam_lite.errors import ModelError, NotPiecewiseLinear, TraceError
 from splinecam_lite.network import Program, trace
 from tests.network.architectures import Apply
 
+
+class Recurrent(nn.Module):
+    """The last output of a recurrent layer."""
+
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, x):
+        return self.rnn(x)[0][:, -1]
+
+
 STRUCTURE = {
     # name: (function of a (batch, 4) tensor, part of the message)
     "if on data": (lambda x: x if x.sum() > 0 else -x, "branches on its data at .*test_refusals.py"),
@@ -23,6 +35,13 @@ STRUCTURE = {
     "softmax over samples": (lambda x: x.softmax(0), "aten.softmax.int.*mixes the samples"),
     "cumsum over samples": (lambda x: x.cumsum(0), "mixes the samples"),
     "flip samples": (lambda x: x.flip(0), "mixes the samples"),
+    "maximum over samples": (lambda x: x + x.max(0)[0], "mixes the samples"),
+    "largest of all": (lambda x: x - x.amax(), "aten.amax.*mixes the samples"),
+    "pooling over samples": (
+        lambda x: F.max_pool1d(x.T[None], 1, 1).max(2, keepdim=True)[0][0].T + x,
+        "mixes the samples",
+    ),
+    "windows over samples": (lambda x: F.max_pool1d(x.T, 3, 1, 1).T, "mixes the samples"),
     "roll samples": (lambda x: x.roll(1, 0), "mixes the samples"),
     "gram matrix": (lambda x: x @ x.T, "mixes the samples"),
     "differences of pairs": (lambda x: (x[:, None] - x[None]).sum(1), "mixes the samples"),
@@ -64,6 +83,22 @@ def test_train_mode_names_the_module():
     model[1][0].train()
     with pytest.raises(TraceError, match=re.escape("module '1.0' is in train mode; call its .eval() first")):
         trace(model, (2,))
+
+
+def test_dropout_in_train_mode_is_named():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)).eval()
+    model[1].train()
+    with pytest.raises(TraceError, match=re.escape("module '1' is in train mode; call its .eval() first")):
+        trace(model, (2,))
+    model.eval()
+    assert [op.kind for op in Program.from_module(model, (2,)).ops] == ["affine"]
+
+
+def test_an_embedding_of_the_input():
+    with pytest.raises(
+        ModelError, match=r"does not run.*an Embedding looks whole numbers up.*take its vectors"
+    ):
+        trace(nn.Embedding(5, 3).eval(), (4,))
 
 
 def test_batch_norm_without_running_statistics():
@@ -130,17 +165,72 @@ def test_inputs_of_the_wrong_shape():
 
 EXACT = {
     "GELU": (nn.GELU(), "layer '1' .*aten.gelu.default.* is GELU, which is not piecewise linear.*use ReLU"),
+    "smooth": (
+        nn.Hardswish(),
+        r"layer '1' .* is Hardswish,.* approximation of it: approximate=\{'hardswish': 1e-3\}",
+    ),
+    "GroupNorm": (
+        nn.GroupNorm(2, 4),
+        "layer '1' .* is GroupNorm, which divides by a statistic.*use BatchNorm",
+    ),
+    "InstanceNorm": (
+        nn.Sequential(nn.Unflatten(1, (2, 2)), nn.InstanceNorm1d(2), nn.Flatten()),
+        "layer '1.1' .* is InstanceNorm without running statistics.*track_running_stats=True",
+    ),
+    "RMSNorm": (nn.RMSNorm(4), "layer '1' .* is RMSNorm, which divides"),
+    "attention": (
+        Apply(lambda x: F.scaled_dot_product_attention(*[x[:, None]] * 3)[:, 0]),
+        "is attention, which multiplies values.*leave it out",
+    ),
+    "LSTM": (
+        nn.Sequential(nn.Unflatten(1, (2, 2)), Recurrent(nn.LSTM(2, 3, batch_first=True))),
+        r"layer '1.1.rnn\S*' .*aten.lstm.input.* is a recurrent layer.*write its steps out with Linear",
+    ),
+    "GRU": (
+        nn.Sequential(nn.Unflatten(1, (2, 2)), Recurrent(nn.GRU(2, 3, batch_first=True))),
+        "aten.gru.input.* is a recurrent layer",
+    ),
+    "Embedding": (
+        nn.Sequential(Apply(lambda x: x.clamp(0, 4).long()), nn.Embedding(5, 3)),
+        "is a cast to whole numbers, as of an Embedding, which jumps.*take what is looked up as the input",
+    ),
+    "GLU": (nn.GLU(), "is GLU, a product of two values.*multiply by constants only"),
+    "comparison": (
+        Apply(lambda x: torch.where(x > 0, x, 0.5)),
+        "is a comparison, and what it decides may jump",
+    ),
+    "norm": (Apply(F.normalize), "is a norm, which divides by a statistic"),
+    "threshold": (
+        nn.Threshold(0.5, 0.25),
+        "is a Threshold whose value is not its threshold.*make both equal",
+    ),
     "LayerNorm": (nn.LayerNorm(4), "is LayerNorm, .* use BatchNorm in eval mode"),
     "softmax": (nn.Softmax(-1), "is softmax, .* take the logits before it"),
     "product": (Apply(lambda x: x[:, :2] * x[:, 2:]), r"architectures.py:\d+\) is a product of two values"),
-    "max pooling": (nn.MaxPool1d(2), "is max pooling, which is piecewise linear, but"),
+    "where the maximum is": (
+        Apply(lambda x: x * x.max(1, keepdim=True)[1]),
+        r"node 'getitem_1', aten.max.dim.* is the indices of a maximum or minimum, which jump",
+    ),
+    "argmax": (Apply(lambda x: x.argmax(1)), "is the indices of a maximum"),
+    "pooling with indices": (
+        Apply(lambda x: F.max_pool1d(x, 2, return_indices=True)[1]),
+        "aten.max_pool1d_with_indices.* is the indices of a maximum",
+    ),
+    "nothing but padding": (
+        nn.MaxPool1d(2, padding=1, dilation=5),
+        "layer '1' .* is max pooling, which has a window of nothing but padding",
+    ),
+    "sorting": (Apply(lambda x: x.sort(1)[0]), "aten.sort.* is an order statistic.*use max pooling"),
     "tanh": (nn.Tanh(), "is tanh"),
-    "jump": (nn.Hardshrink(), "is"),
+    "jump": (
+        nn.Hardshrink(),
+        "layer '1' .*aten.hardshrink.default.* is Hardshrink, which jumps where it sets in.*use Softshrink",
+    ),
     "infinite mask": (
         Apply(lambda x: x + torch.tensor([0.0, 0.0, 0.0, -torch.inf])),
         "mask with finite numbers",
     ),
-    "unknown": (Apply(lambda x: torch.linalg.vector_norm(x, dim=1)), "the operation 'linalg_vector_norm'"),
+    "unknown": (Apply(lambda x: torch.special.i0(x)), "the operation 'special_i0', which is not piecewise"),
 }
 
 

@@ -87,8 +87,18 @@ KNOTS = {
     "maximum": lambda x: torch.maximum(x, VECTOR),
     "maximum of constant": lambda x: torch.maximum(VECTOR, x),
     "minimum": lambda x: torch.minimum(x, VECTOR),
+    "max with a constant": lambda x: torch.max(VECTOR, x),
+    "min with a constant": lambda x: torch.min(x, VECTOR),
     "hardsigmoid": F.hardsigmoid,
     "threshold": lambda x: F.threshold(x, 0.3, 0.3),
+}
+
+BROADCAST_UP = {
+    "maximum that broadcasts up": lambda x: torch.maximum(x[:, :1], MATRIX),
+    "minimum of other rank": lambda x: torch.minimum(MATRIX[:, None], x[:, None]),
+    "clamp that broadcasts up": lambda x: x[:, :1].clamp(min=MATRIX - 1, max=MATRIX),
+    "broadcast up, batch second": lambda x: torch.maximum(MATRIX[:, None], x[:, 0]).transpose(0, 1),
+    "broadcast up, batch merged": lambda x: torch.minimum(x.reshape(-1, 1, 4), MATRIX).reshape(-1, 2, 16),
 }
 
 SMOOTH = {
@@ -111,15 +121,13 @@ OTHER = {
     "product": lambda x: x * x.flip(2),
     "square": lambda x: x * x,
     "quotient": lambda x: 1 / (3 + x.abs()),
-    "max pooling": lambda x: F.max_pool1d(x, 2),
-    "max": lambda x: x.amax(-1),
-    "maximum of two values": lambda x: torch.maximum(x, x.flip(2)),
+    "argmax": lambda x: x.argmax(-1),
+    "sorting": lambda x: x.sort(-1)[0],
     "jump": lambda x: F.threshold(x, 0.3, 0.0),
     "hardshrink": F.hardshrink,
     "attention": lambda x: F.scaled_dot_product_attention(x, x, x),
     "sign": lambda x: (x > 0).to(x.dtype),
     "infinite mask": lambda x: (x + torch.tensor([0.0, 0.0, 0.0, -torch.inf])).exp(),
-    "maximum that broadcasts up": lambda x: torch.maximum(x[:, :1], MATRIX),
 }
 
 
@@ -146,7 +154,7 @@ AFFINE_FUNCTIONS = {name: fn for name, (fn, _) in AFFINE.items()}
 
 @pytest.fixture(scope="module")
 def traced():
-    return trace(SideBySide(AFFINE_FUNCTIONS | KNOTS | SMOOTH | OTHER).eval(), (2, 4))
+    return trace(SideBySide(AFFINE_FUNCTIONS | KNOTS | BROADCAST_UP | SMOOTH | OTHER).eval(), (2, 4))
 
 
 def run_and_check(traced, name, fn):
@@ -174,6 +182,14 @@ def test_knots(traced, name):
     program = run_and_check(traced, name, KNOTS[name])
     assert [op.kind for op in program.ops] == ["knots"]
     assert program.preactivation_ops == program.ops
+
+
+@pytest.mark.parametrize("name", BROADCAST_UP)
+def test_knots_of_repeated_entries(traced, name):
+    program = run_and_check(traced, name, BROADCAST_UP[name])
+    kinds = [op.kind for op in program.ops]
+    assert kinds.count("knots") == 1
+    assert kinds.count("affine") == len(kinds) - 1
 
 
 @pytest.mark.parametrize("name", SMOOTH)

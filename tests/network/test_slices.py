@@ -197,8 +197,14 @@ ZERO = np.zeros(3)
         ),
         (lambda: Slice.around(ZERO, 1, [[1, 0, 0], [0, 0, 0]]), "one of the directions is zero"),
         (lambda: Slice.around(ZERO, 1, [[1, 0], [0, 1]]), "shape (2, 2), but x needs (2, 3)"),
-        (lambda: Slice.around(ZERO, 1, shape="disc"), "must be 'square' or 'diamond'"),
+        (lambda: Slice.around(ZERO, 1, shape="ring"), "must be 'square', 'diamond' or 'disc'"),
         (lambda: Slice.around([0.0], 1), "at least two"),
+        (lambda: Slice.strip([0.0, 1.0], [0.0, 1.0], 1), "the two inputs are the same"),
+        (lambda: Slice.strip([0.0, 1.0], [0.0, 1.0, 2.0], 1), "different shapes: (2,) and (3,)"),
+        (lambda: Slice.strip([0.0, 1.0], [1.0, 1.0], 0), "the width is 0"),
+        (lambda: Slice.strip([0.0, 1.0], [1.0, 1.0], 1, margin=-1), "the margin is -1"),
+        (lambda: Slice.strip([0.0, 1.0], [1.0, 1.0], 1, direction=[2, 0]), "is along the segment"),
+        (lambda: Slice.strip([0.0, 1.0], [1.0, 1.0], 1, direction=[1, 2, 3]), "the direction holds 3"),
         (lambda: Slice.box(1, -1), "low must be below high"),
         (lambda: Slice.box(0, [1, 0]), "is empty"),
         (lambda: Slice.box([0, 0, 0], 1), "give a number or two"),
@@ -211,3 +217,19 @@ ZERO = np.zeros(3)
 def test_slices_that_are_refused(make, message):
     with pytest.raises(SliceError, match=re.escape(message)):
         make()
+
+
+def test_a_disc_is_a_polygon_of_its_radius() -> None:
+    disc = Slice.around(np.full((2, 3), 0.5), 2.0, shape="disc")
+    assert np.linalg.norm(disc.domain, axis=1) == pytest.approx(np.full(16, 2.0))
+    assert disc.area == pytest.approx(8 * np.sin(np.pi / 8) * 4)
+
+
+def test_a_strip_runs_from_one_input_to_the_other_and_beyond() -> None:
+    x1, x2 = np.array([1.0, 2.0, 3.0]), np.array([1.0, 5.0, 7.0])
+    strip = Slice.strip(x1, x2, width=0.5, margin=0.1, seed=4)
+    assert strip.project(x1) == pytest.approx([0.0, 0.0])
+    assert strip.project(x2) == pytest.approx([5.0, 0.0])
+    assert strip.domain.min(axis=0) == pytest.approx([-0.5, -0.25])
+    assert strip.domain.max(axis=0) == pytest.approx([5.5, 0.25])
+    assert Slice.strip(x1, x2, 0.5, seed=5).digest() != Slice.strip(x1, x2, 0.5, seed=4).digest()

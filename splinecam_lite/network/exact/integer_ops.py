@@ -5,7 +5,7 @@
     quotient   division by a constant: weighted, over a common denominator
     average    mean, average pooling: the sum, found from the rounded average, over its count
 
-Anything else rounds in ways of its own (bilinear resizing), and is refused by name.
+Anything else rounds in ways of its own, and is refused by name.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,6 @@ ADAPTIVE_POOLS = frozenset(
 )
 POOLS = frozenset("avg_pool1d avg_pool2d avg_pool3d".split())
 AVERAGES = ADAPTIVE_POOLS | POOLS | {"mean"}
-ROUNDS_INSIDE = frozenset("upsample_bilinear2d upsample_linear1d".split())
 
 MULTIPLIES = frozenset(name for name, rule in rules.AFFINE.items() if rule.factors) | {"scale"}
 
@@ -98,7 +97,7 @@ def read(op: AffineOp, shapes: tuple[Shape, ...]) -> Reading:
     *inner, last = op.linear.steps
     names = [operator_name(step) for step in (*inner, last)]
     for name in names:
-        if name not in rules.AFFINE.keys() | {"scale"} or name in ROUNDS_INSIDE:
+        if name not in rules.AFFINE.keys() | {"scale"}:
             raise refusal(op, f"'{name}' rounds in ways of its own")
     if any(name in MULTIPLIES | AVERAGES | {"div"} for name in names[:-1]):
         raise refusal(op, f"it does more than '{names[-1]}'")
@@ -299,6 +298,9 @@ def _weight_of(op: AffineOp, chain: Chain) -> tuple[Chain, str] | None:
 def _places_of_numbers(op: AffineOp, chain: Chain) -> int:
     """Binary places of the numbers that multiply summands: alpha, beta."""
     last = chain.steps[-1]
+    rule = rules.AFFINE.get(operator_name(last))
+    if rule is None or not rule.weights:  # other numbers place entries: factors of a resizing
+        return 0
     numbers = [leaf for leaf in _leaves((last.args, [v for _, v in last.kwargs])) if isinstance(leaf, float)]
     denominators = [Fraction(number).denominator for number in numbers]
     places = max(denominators, default=1).bit_length() - 1

@@ -48,8 +48,8 @@ class IntegerProgram:
 
     def __init__(self, program: Program, columns: np.ndarray):
         program.require_piecewise_linear()
-        self.program = program.to(torch.float64)
-        shapes = program.shapes
+        self.program = program.compared().to(torch.float64)
+        shapes = self.program.shapes
         values = torch.as_tensor(np.array(columns, dtype=np.float64))
         if tuple(values.shape[1:]) != program.input_shape or not len(values):
             raise ModelError(
@@ -73,7 +73,7 @@ class IntegerProgram:
             }
             self.columns = split(values, self.bits)
             self._require_short_divisors()
-            layers = zip(self.program.pattern_layout, self.program.preactivation_ops, strict=True)
+            layers = zip(self.program.pattern_layout, self.program.pattern_ops, strict=True)
             self.knots = tuple(
                 knot_table(op, shapes[op.inputs[0]], first_bit, self.bits)
                 for (first_bit, _, _), op in layers
