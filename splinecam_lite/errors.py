@@ -36,6 +36,10 @@ class FileError(SplineCamError):
     """A file was not written by this version of splinecam_lite, or is damaged."""
 
 
+class MemoryBudgetError(SplineCamError):
+    """A result does not fit in the memory that it may take."""
+
+
 class NeighbourhoodError(SplineCamError):
     """The points, radius or directions given do not make neighbourhoods."""
 

@@ -11,52 +11,25 @@ as a function of its own block alone, so the result does not depend on threads; 
 seam and order along it, and two sides that disagree are found there.
 """
 
-import itertools
+import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 
-from splinecam_lite.engine.complex import edge_faces, signed_areas
+from splinecam_lite.engine.complex import edge_faces
 from splinecam_lite.engine.exact import Decisions
+from splinecam_lite.engine.finished import Finished
 from splinecam_lite.engine.kernels import kernel
-from splinecam_lite.engine.lines import Chords
 from splinecam_lite.engine.plan import Plan, Tuning
 from splinecam_lite.engine.propagate import Block, advance, set_bits, whole_domain
+from splinecam_lite.engine.sinks import Collected, Sink
 from splinecam_lite.engine.snaps import NONE
 from splinecam_lite.engine.subdivide import Mesh
 from splinecam_lite.engine.values import common_bits, fold_rows, folding, select, select_bits
+from splinecam_lite.engine.waiting import Piece, Waiting, let_go
 from splinecam_lite.errors import ModelError
-
-
-class Piece(NamedTuple):
-    """Faces of a block, waiting to be taken up as a block of their own."""
-
-    path: tuple[int, ...]
-    block: Block
-    faces: np.ndarray  # (n,) int64
-
-
-class Finished(NamedTuple):
-    """A block at the end of the plan; see `propagate.Block`."""
-
-    path: tuple[int, ...]
-    mesh: Mesh
-    xy: np.ndarray  # (V, 2)
-    seam: np.ndarray
-    seam_place: np.ndarray
-    knots: np.ndarray
-    D: np.ndarray
-    bits: np.ndarray
-    frozen: np.ndarray
-    output_columns: np.ndarray  # (3+K, n_outputs)
-    outputs: np.ndarray  # (V, n_outputs)
-    snaps: np.ndarray  # (n, 4): pattern bit, u, v, displacement
-    edge_line: np.ndarray  # exact mode: see `lines`
-    chords: dict[int, Chords]
-    decisions: Decisions
 
 
 @kernel
@@ -86,7 +59,22 @@ def _halve(centroids: np.ndarray, faces: np.ndarray, n_pieces: int) -> list[np.n
     )
 
 
-def cut(block: Block, tuning: Tuning, seam_numbers: "itertools.count[int]") -> list[Piece]:
+_FIRST_SEAM = 1 << 60
+"""Seams have numbers from here to twice as much; the sides of the domain are 0 .. m-1."""
+
+
+def _seam_numbers(path: tuple[int, ...], n: int) -> np.ndarray:
+    """Return numbers for the seams of the block at ``path``: the same in every run, whoever cuts it when.
+
+    60 bits of a digest: if 10,000 blocks are cut along 300 seams each, two of them overlap with a probability
+    of 3e-8; sewing would then find sides that do not fit, and the domain would be cut elsewhere.
+    """
+    digest = hashlib.blake2b(repr(path).encode(), digest_size=8).digest()
+    first = int.from_bytes(digest) % (_FIRST_SEAM - n)
+    return _FIRST_SEAM + first + np.arange(n)
+
+
+def cut(block: Block, tuning: Tuning) -> list[Piece]:
     """Divide ``block`` into pieces and number the seams between them."""
     mesh = block.mesh
     n_pieces = max(2, -(-block.n_vertices // tuning.piece_vertices))
@@ -95,9 +83,9 @@ def cut(block: Block, tuning: Tuning, seam_numbers: "itertools.count[int]") -> l
     for i, faces in enumerate(parts):
         piece_of[faces] = i
     sides = edge_faces(mesh.edge_vertices, mesh.face_ptr, mesh.face_vertex, mesh.face_edge)
-    inner = (sides >= 0).all(axis=1)
-    between = np.flatnonzero(inner & (piece_of[sides[:, 0]] != piece_of[sides[:, 1]]))
-    block.seam[between] = list(itertools.islice(seam_numbers, len(between)))
+    left, right = sides.T
+    between = np.flatnonzero((np.minimum(left, right) >= 0) & (piece_of[left] != piece_of[right]))
+    block.seam[between] = _seam_numbers(block.path, len(between))
     block.seam_place[between] = (0.0, 1.0)
     return [Piece((*block.path, i), block, faces) for i, faces in enumerate(parts)]
 
@@ -195,77 +183,112 @@ def _finish(block: Block, plan: Plan) -> Finished:
 def run_blocks(
     plan: Plan, tuning: Tuning, threads: int = 1, progress: Callable[[float], None] | None = None
 ) -> list[Finished]:
-    """Take the whole domain through the plan.
+    """Take the whole domain through the plan and keep all blocks, in the order of their paths.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If they take more memory than the tuning allows.
+    """
+    kept = Collected(tuning.result_bytes)
+    stream_blocks(plan, tuning, kept, threads, progress)
+    return sorted(kept.blocks, key=lambda block: block.path)
+
+
+def stream_blocks(
+    plan: Plan,
+    tuning: Tuning,
+    sink: Sink,
+    threads: int = 1,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Take the whole domain through the plan, but for what the sink has already.
 
     Parameters
     ----------
     plan : Plan
     tuning : Tuning
+    sink : Sink
+        Gets the blocks as they are finished, in no certain order.
     threads : int
-        Blocks worked on at once; the result does not depend on it.
+        Blocks worked on at once; the blocks do not depend on it.
     progress : callable, optional
         Called, from one thread at a time, with the area of the domain that is finished.
-
-    Returns
-    -------
-    list of Finished
-        In the order of their paths.
     """
-    seam_numbers = itertools.count(len(plan.domain))
-    last_uses = plan.last_uses()
-    waiting: list[Piece | Block] = [whole_domain(plan)]
-    finished: list[Finished] = []
-    state = threading.Condition()
-    busy, failed = 0, False
-    done = 0.0
+    if not sink.done(()):
+        _Work(plan, tuning, sink, progress).run(threads)
 
-    def work() -> None:
-        nonlocal busy, failed, done
-        while True:
-            with state:
-                while not waiting and busy and not failed:
-                    state.wait()
-                if failed or not waiting:
-                    return
-                item = waiting.pop()
-                busy += 1
-            try:
-                block = take_up(item) if isinstance(item, Piece) else item
-                del item
-                if advance(block, plan, last_uses, tuning):
-                    new, pieces = _finish(block, plan), []
-                else:
-                    new, pieces = None, cut(block, tuning, seam_numbers)
-                del block
-                with state:
-                    waiting.extend(reversed(pieces))
-                    if new is not None:
-                        finished.append(new)
-                        if progress is not None:
-                            done += _area(new)
-                            progress(done)
-                    busy -= 1
-                    state.notify_all()
-            except BaseException:
-                with state:
-                    failed = True
-                    state.notify_all()
-                raise
 
-    if threads <= 1:
-        work()
-    else:
+class _Work:
+    """What the threads share: the stack of pieces, and the sink."""
+
+    def __init__(
+        self, plan: Plan, tuning: Tuning, sink: Sink, progress: Callable[[float], None] | None
+    ) -> None:
+        self.plan, self.tuning, self.sink, self.progress = plan, tuning, sink, progress
+        self.schedule = plan.schedule()
+        self.waiting = Waiting(tuning.waiting_bytes)
+        self.waiting.push([whole_domain(plan)])
+        self.state, self.sinking = threading.Condition(), threading.Lock()
+        self.busy, self.failed = 0, False
+
+    def run(self, threads: int) -> None:
+        """Work until nothing waits; the first error of any thread is raised when all have stopped."""
+        if threads <= 1:
+            self.work()
+            return
         with ThreadPoolExecutor(threads) as pool:
             try:
-                for future in [pool.submit(work) for _ in range(threads)]:
+                for future in [pool.submit(self.work) for _ in range(threads)]:
                     future.result()
             except BaseException:
-                with state:
-                    failed = True
-                    state.notify_all()
+                self.fail()
                 raise
-    return sorted(finished, key=lambda block: block.path)
 
+    def fail(self) -> None:
+        """Let all threads stop after the block they work on."""
+        with self.state:
+            self.failed = True
+            self.state.notify_all()
 
-def _area(block: Finished) -> float:
-    return float(signed_areas(block.xy, block.mesh.face_ptr, block.mesh.face_vertex).sum())
+    def work(self) -> None:
+        """Take up what waits, until nothing does and nobody works on a block that may be cut."""
+        while True:
+            with self.state:
+                while not self.waiting and self.busy and not self.failed:
+                    self.state.wait()
+                if self.failed or not self.waiting:
+                    return
+                item = self.waiting.pop()
+                self.busy += 1
+            try:
+                pieces = self.step(item)
+                del item
+                with self.state:
+                    self.waiting.push(pieces)
+                    self.busy -= 1
+                    self.state.notify_all()
+            except BaseException:
+                self.fail()
+                raise
+
+    def step(self, item: Piece | Block) -> list[Piece]:
+        """Take one block on; return the pieces into which it was cut, none if it is finished."""
+        if isinstance(item, Piece):
+            block = take_up(item)
+            let_go(item.block)
+        else:
+            block = item
+        del item
+        if not advance(block, self.plan, self.schedule, self.tuning):
+            pieces = cut(block, self.tuning)
+            with self.sinking:
+                self.sink.cut(block.path, len(pieces))
+                return [piece for piece in pieces if not self.sink.done(piece.path)]
+        prepared = self.sink.prepared(_finish(block, self.plan))
+        del block
+        with self.sinking:
+            self.sink.add(prepared)
+            if self.progress is not None:
+                self.progress(self.sink.area)
+        return []

@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from splinecam_lite.engine.half_edges import connect, split_edge, wedge
-from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.half_edges import ahead, connect, split_edge, wedge
+from splinecam_lite.engine.kernels import inner_kernel
 from splinecam_lite.engine.predicate import LOOSE, bit, count_bits, lowest, sign, without_lowest
 
 _ONE = np.uint64(1)
@@ -74,7 +74,7 @@ class Vertices(NamedTuple):
     residue: np.ndarray  # (capacity,) float64: the |z| that was dropped
 
 
-@kernel
+@inner_kernel
 def chord_ends(border, n, k):
     """Return the border vertices where knot ``k`` turns from + to - and from - to +.
 
@@ -89,8 +89,9 @@ def chord_ends(border, n, k):
     was_positive = (border.positive[start] & mask) != 0
     a = b = zero = -1
     turns = 0
-    for step in range(1, n + 1):
-        i = (start + step) % n
+    i = start
+    for _ in range(n):
+        i = i + 1 if i + 1 < n else 0
         is_positive = (border.positive[i] & mask) != 0
         if not is_positive and not (border.negative[i] & mask):
             if zero < 0 or border.vertex[i] < border.vertex[zero]:
@@ -111,7 +112,7 @@ def chord_ends(border, n, k):
     return a, b
 
 
-@kernel
+@inner_kernel
 def gather_chords(border, n, cut, chords):
     """Collect the chords of the knots in word ``cut``; return their number, or -1 - knot of bad signs."""
     count = 0
@@ -137,22 +138,22 @@ def gather_chords(border, n, cut, chords):
     return count
 
 
-@kernel
+@inner_kernel
 def _border_side(i, a, b, n):
     """Return the side of border vertex ``i`` of the chord from ``a`` to ``b``."""
     if i == a or i == b:
         return ON
-    return RIGHT if (i - a) % n < (b - a) % n else LEFT
+    return RIGHT if ahead(i, a, n) < ahead(b, a, n) else LEFT
 
 
-@kernel
+@inner_kernel
 def interleave(chords, c, d, n):
     """Tell whether chords ``c`` and ``d`` cross inside the face."""
     first = _border_side(chords.a[d], chords.a[c], chords.b[c], n)
     return first * _border_side(chords.b[d], chords.a[c], chords.b[c], n) < 0
 
 
-@kernel
+@inner_kernel
 def _side_past_crossing(local, chords, c, d, q, n):
     """Return the side of vertex ``q`` of chord ``d``, which chord ``c`` has already crossed elsewhere.
 
@@ -170,7 +171,7 @@ def _side_past_crossing(local, chords, c, d, q, n):
     return _border_side(towards, chords.a[c], chords.b[c], n)
 
 
-@kernel
+@inner_kernel
 def _known_side(local, chords, sides, face, cut, c, q):
     """Return the side of crossing ``q`` of chord ``c`` from the face's table, UNKNOWN if it has none."""
     number = sides.face[face] if len(sides.face) else -1
@@ -188,13 +189,13 @@ def _known_side(local, chords, sides, face, cut, c, q):
     return sides.side[sides.ptr[number] + (i * m + j) * m + k]
 
 
-@kernel
+@inner_kernel
 def _rank(word, k):
     """Return how many bits of ``word`` come before bit ``k``."""
     return count_bits(word & (bit(k) - _ONE))
 
 
-@kernel
+@inner_kernel
 def _uncertain(vertices, tolerance, v, k):
     """Return how large a value of knot ``k`` at crossing ``v`` may be and yet have the wrong sign.
 
@@ -206,7 +207,7 @@ def _uncertain(vertices, tolerance, v, k):
     return LOOSE * tolerance[k] + moved * abs(vertices.Z[u, k] - vertices.Z[w, k])
 
 
-@kernel
+@inner_kernel
 def _side(local, chords, vertices, tolerance, sides, face, cut, c, q, n):
     """Return the side of local vertex ``q`` of chord ``c``; combinatorial wherever that decides.
 
@@ -241,7 +242,7 @@ def _side(local, chords, vertices, tolerance, sides, face, cut, c, q, n):
     return side
 
 
-@kernel
+@inner_kernel
 def _new_vertex(border, chords, vertices, c, d, n_vertices):
     """Place the crossing of chords ``c`` and ``d`` between the ends of ``d``."""
     Z, k = vertices.Z, chords.knot[c]
@@ -257,7 +258,7 @@ def _new_vertex(border, chords, vertices, c, d, n_vertices):
     _put_on(vertices, chords, c, n_vertices)
 
 
-@kernel
+@inner_kernel
 def _put_on(vertices, chords, c, v):
     """Set the values of the knots of chord ``c`` at vertex ``v`` to 0: it lies on them by construction."""
     knots = chords.same[c] | chords.opposite[c]
@@ -266,7 +267,7 @@ def _put_on(vertices, chords, c, v):
         knots = without_lowest(knots)
 
 
-@kernel
+@inner_kernel
 def insert_chord(border, n, chords, c, local, vertices, tolerance, sides, face, cut, counts):
     """Walk chord ``c`` from ``a`` to ``b`` through the face; counts: local vertices, pairs, vertices, snaps.
 
@@ -320,7 +321,7 @@ def insert_chord(border, n, chords, c, local, vertices, tolerance, sides, face, 
     return BAD_WALK
 
 
-@kernel
+@inner_kernel
 def _interleaving(chords, c, n):
     """Count the earlier chords that cross chord ``c``."""
     count = 0
@@ -329,7 +330,7 @@ def _interleaving(chords, c, n):
     return count
 
 
-@kernel
+@inner_kernel
 def _cross_at_vertex(local, chords, vertices, exact, c, q, n, counts):
     """Let chord ``c`` pass through the crossing ``q`` of others; return how many chords it meets there."""
     v, k = local.vertex[q], chords.knot[c]

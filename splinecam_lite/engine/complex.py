@@ -119,10 +119,11 @@ def _worst_turn(xy, face_ptr, face_vertex):
                 xy[c, 0] - xy[b, 0],
                 xy[c, 1] - xy[b, 1],
             )
-            longest = max(np.hypot(px, py), np.hypot(qx, qy))
-            turn = (px * qy - py * qx) / longest if longest > 0.0 else 0.0
-            if turn < worst:
-                worst, where = turn, f
+            cross = px * qy - py * qx
+            if cross < 0.0:
+                turn = cross / max(np.hypot(px, py), np.hypot(qx, qy))
+                if turn < worst:
+                    worst, where = turn, f
     return worst, where
 
 
@@ -170,10 +171,12 @@ def check_complex(
             f"edge {e} has faces {expected[e].tolist()} in the cycles, {faces[e].tolist()} in edge_faces"
         )
     _check_cycles(complex)
-    border = (faces == OUTER).sum(axis=1)
-    wrong = np.flatnonzero((faces < OUTER).any(axis=1) | (border != (complex.edge_side >= 0)))
-    if len(wrong):
-        e = int(wrong[0])
+    left, right = faces.T
+    border = (left == OUTER) != (right == OUTER)
+    wrong = (np.minimum(left, right) < OUTER) | (np.maximum(left, right) == OUTER)
+    wrong |= border != (complex.edge_side >= 0)
+    if wrong.any():
+        e = int(np.argmax(wrong))
         raise ComplexError(
             f"edge {e} lies between faces {faces[e].tolist()}, on side {complex.edge_side[e]} of the domain"
         )
@@ -196,6 +199,45 @@ def check_complex(
     turn, f = _worst_turn(xy, complex.face_ptr, complex.face_vertex)
     if turn < -TURN_ROUNDING * diameter - 2.0 * (moved + place):
         raise ComplexError(f"face {f} is not convex: it turns to the right by {-turn:.3g} chart units")
+
+
+def check_faces(
+    xy: np.ndarray,
+    edge_vertices: np.ndarray,
+    face_ptr: np.ndarray,
+    face_vertex: np.ndarray,
+    face_edge: np.ndarray,
+    domain: np.ndarray,
+    moved: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Check the faces of a part of the domain by themselves; parameters as in `check_complex`.
+
+    Returns
+    -------
+    areas : (F,) float64
+    sides : (E, 2) int64
+        Faces on the left and on the right of each edge, OUTER where there is none.
+
+    Raises
+    ------
+    ComplexError
+        If a face is empty, turned over or not convex, or the arrays do not fit together.
+    """
+    sides = edge_faces(edge_vertices, face_ptr, face_vertex, face_edge)
+    left, right = sides.T
+    if (np.minimum(left, right) < OUTER).any() or (np.maximum(left, right) == OUTER).any():
+        raise ComplexError("an edge of a block has two faces on one side, or none at all")
+    i = _broken_corner(edge_vertices, face_ptr, face_vertex, face_edge)
+    if i >= 0:
+        raise ComplexError(f"edge {face_edge[i]} does not join corner {i} of its face to the next one")
+    areas = signed_areas(xy, face_ptr, face_vertex)
+    if not areas.min(initial=np.inf) > 0.0:
+        raise ComplexError(f"a face has area {areas.min():.3g}: it is turned over or empty")
+    turn, f = _worst_turn(xy, face_ptr, face_vertex)
+    diameter, place = float(np.ptp(domain, axis=0).max()), PLACE_ROUNDING * float(np.abs(domain).max())
+    if turn < -TURN_ROUNDING * diameter - 2.0 * (moved + place):
+        raise ComplexError(f"face {f} is not convex: it turns to the right by {-turn:.3g} chart units")
+    return areas, sides
 
 
 @kernel

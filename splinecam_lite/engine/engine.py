@@ -8,13 +8,14 @@ is an error.
 
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from splinecam_lite.engine.blocks import Finished, run_blocks
-from splinecam_lite.engine.complex import OUTER, Complex, check_complex, thin_faces
+from splinecam_lite.engine.blocks import run_blocks
+from splinecam_lite.engine.complex import Complex, check_complex, thin_faces
 from splinecam_lite.engine.exact import Decisions
+from splinecam_lite.engine.finished import Finished
 from splinecam_lite.engine.labels import Patterns, edge_knots
 from splinecam_lite.engine.plan import Plan, Tuning, tuning_for
 from splinecam_lite.engine.sewing import SeamMismatch, Sewn, sew
@@ -67,14 +68,26 @@ def factored_patterns(blocks: tuple[Block, ...]) -> Patterns:
     )
 
 
-def _sewn(
-    plan: Plan, tuning: Tuning, threads: int, progress: Callable[[float], None] | None
-) -> tuple[list[Finished], Sewn, int]:
-    """Run and sew, cutting the domain into other pieces where two sides of a seam disagree."""
+Made = TypeVar("Made")
+
+
+def retried(make: Callable[[Tuning], Made], tuning: Tuning) -> tuple[Made, int]:
+    """Cut the domain into other pieces where two sides of a seam disagree.
+
+    Returns
+    -------
+    made
+        What ``make`` returns for the first tuning with which no seam is at fault.
+    attempts : int
+
+    Raises
+    ------
+    ComplexError
+        If there is always one.
+    """
     for attempt in itertools.count(1):
-        finished = run_blocks(plan, tuning, threads, progress)
         try:
-            return finished, sew(finished, len(plan.domain), plan.forms_of), attempt
+            return make(tuning), attempt
         except SeamMismatch as mismatch:
             if attempt == ATTEMPTS:
                 raise ComplexError(
@@ -84,6 +97,7 @@ def _sewn(
             block_vertices=tuning.block_vertices * 4 // 3 + 1,
             piece_vertices=tuning.piece_vertices * 6 // 5 + 1,
         )
+    raise AssertionError("unreachable")
 
 
 def run(
@@ -116,7 +130,17 @@ def run(
         Where the result breaks an invariant of `Complex`. In exact mode the caller checks the areas of
         ``thin`` faces.
     """
-    finished, sewn, attempts = _sewn(plan, tuning or tuning_for(plan), threads, progress)
+
+    def made(tuning: Tuning) -> tuple[list[Finished], Sewn]:
+        blocks = run_blocks(plan, tuning, threads, progress)
+        return blocks, sew(blocks, len(plan.domain), plan.forms_of)
+
+    (finished, sewn), attempts = retried(made, tuning or tuning_for(plan))
+    return assembled(plan, finished, sewn, attempts)
+
+
+def assembled(plan: Plan, finished: list[Finished], sewn: Sewn, attempts: int) -> EngineResult:
+    """Check and label what was sewn; errors as in `run`."""
     complex = sewn.complex
     snaps = np.concatenate([b.snaps for b in finished])
     moved = max(sewn.apart, float(snaps[:, 3].max(initial=0.0)))
@@ -130,7 +154,7 @@ def run(
         for first, b in zip(sewn.first_faces[:-1], finished, strict=True)
     )
     ptr, knots = edge_knots(factored_patterns(blocks), complex.edge_faces)
-    unlabelled = np.flatnonzero((np.diff(ptr) == 0) & (complex.edge_faces != OUTER).all(axis=1))
+    unlabelled = np.flatnonzero((np.diff(ptr) == 0) & (complex.edge_side < 0))
     if len(unlabelled):
         e = int(unlabelled[0])
         raise ComplexError(f"no knot lies on edge {e}, between faces {complex.edge_faces[e].tolist()}")

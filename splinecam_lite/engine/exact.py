@@ -130,6 +130,16 @@ class Oracle:
         patterns = assemble_patterns(s.frozen, s.knots, s.bits, different)
         return read(self.forms_of(patterns, row.reshape(-1), bits))
 
+    def _zero_on(self, faces: np.ndarray, bits: np.ndarray) -> np.ndarray:
+        """Tell which knots of pattern bits (n,) are known to be 0 on the whole of faces (n,)."""
+        known = getattr(self.forms_of, "zero_everywhere", None)
+        if known is None:
+            return np.zeros(len(bits), bool)
+        s = self.state
+        different, row = np.unique(faces, return_inverse=True)
+        patterns = assemble_patterns(s.frozen, s.knots, s.bits, different)
+        return known(patterns, row.reshape(-1), bits)
+
     def _named(self, knots: list[list[int]]) -> np.ndarray:
         """Return the pattern bits of knots of the group."""
         return self.bits[np.concatenate(knots).astype(np.int64)]
@@ -194,14 +204,19 @@ class Oracle:
         number = number.reshape(-1)
         faces = faces_at(s.mesh.face_ptr, s.mesh.face_vertex, different, s.n_vertices)[number]
         pairs, form = np.unique(np.stack((faces, bits)), axis=1, return_inverse=True)
-        lines, form = self._knots_on(*pairs), form.reshape(-1)
-        out = np.zeros(len(vertices))
-        bent = np.flatnonzero(np.array([line.scale > 0.0 for line in lines])[form])
-        self.decisions.double_double += len(vertices) - len(bent)
+        form, out = form.reshape(-1), np.zeros(len(vertices))
+        known = self._zero_on(*pairs)
+        rest, n_known = np.flatnonzero(~known), int(known[form].sum())
+        lines = self._knots_on(*pairs[:, rest]) if len(rest) else []
+        line_of = np.full(pairs.shape[1], -1)  # the zero function has none
+        line_of[rest] = [i if line.scale > 0.0 else -1 for i, line in enumerate(lines)]
+        bent = np.flatnonzero(line_of[form] >= 0)
+        self.decisions.float64 += n_known
+        self.decisions.double_double += len(vertices) - len(bent) - n_known
         if len(bent):
             needed, number = np.unique(number[bent], return_inverse=True)
             crossing = self._two_lines(different[needed])
-            out[bent] = self._values(crossing, number.reshape(-1), lines, form[bent])
+            out[bent] = self._values(crossing, number.reshape(-1), lines, line_of[form[bent]])
         return out
 
     def _at_edges(self, edges: np.ndarray, on: np.ndarray, bits: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.kernels import inner_kernel
 
 
 class Border(NamedTuple):
@@ -37,17 +37,27 @@ class Local(NamedTuple):
     side_of: np.ndarray  # (v,) int32: the chord for which `side` holds
 
 
-@kernel
+@inner_kernel
+def ahead(i, a, n):
+    """Return how many places border vertex ``i`` comes after ``a``, going up round a border of ``n``.
+
+    ``(i - a) % n`` without a division, which is what most of the time of a small face went into.
+    """
+    d = i - a
+    return d if d >= 0 else d + n
+
+
+@inner_kernel
 def link(local, h, g):
     """Let half-edge ``g`` follow ``h``."""
     local.next[h], local.previous[g] = g, h
 
 
-@kernel
+@inner_kernel
 def start_face(border, n, local):
     """Lay the border's half-edges."""
     for i in range(n):
-        h, j = 2 * i, (i + 1) % n
+        h, j = 2 * i, i + 1 if i + 1 < n else 0
         local.origin[h], local.origin[h + 1] = i, j
         local.chord[h] = local.chord[h + 1] = -1
         local.end[h], local.end[h + 1] = j, i
@@ -57,7 +67,7 @@ def start_face(border, n, local):
         local.vertex[i], local.out[i] = border.vertex[i], h
 
 
-@kernel
+@inner_kernel
 def split_edge(local, g, r, pair):
     """Cut the edge of half-edge ``g`` at vertex ``r``; ``pair`` is the new pair of half-edges.
 
@@ -81,7 +91,7 @@ def split_edge(local, g, r, pair):
         local.out[y] = m
 
 
-@kernel
+@inner_kernel
 def connect(local, h, g, pair, c, a, b):
     """Cut the face of ``h`` by an edge of chord ``c``, from the origin of ``h`` to the target of ``g``."""
     k, m = 2 * pair, 2 * pair + 1
@@ -96,16 +106,16 @@ def connect(local, h, g, pair, c, a, b):
     link(local, m, h)
 
 
-@kernel
+@inner_kernel
 def wedge(local, p, b, n):
     """Return the half-edge out of ``p`` on the right of the wedge towards border vertex ``b``, or -1."""
     first = h = 2 * p if p < n else local.out[p]
     while True:
         g = local.previous[h] ^ 1
         if p < n:
-            found = (local.end[h] - p) % n < (b - p) % n < (local.end[g] - p) % n
+            found = ahead(local.end[h], p, n) < ahead(b, p, n) < ahead(local.end[g], p, n)
         else:
-            found = 0 < (b - local.end[h]) % n < (local.end[g] - local.end[h]) % n
+            found = 0 < ahead(b, local.end[h], n) < ahead(local.end[g], local.end[h], n)
         if found:
             return h
         h = g

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from splinecam_lite.engine.kernels import kernel
-from splinecam_lite.engine.predicate import bit, count_bits, lowest, without_lowest
+from splinecam_lite.engine.predicate import bit, lowest, without_lowest
 
 
 class Patterns(NamedTuple):
@@ -60,7 +60,7 @@ def _differences(patterns, block, f, g, out, n):
     for w in range(width):
         rest = patterns.bits[first + f * width + w] ^ patterns.bits[first + g * width + w]
         while rest:
-            if len(out):
+            if n < len(out):
                 out[n] = patterns.knots[low + 64 * w + lowest(rest)]
             n += 1
             rest = without_lowest(rest)
@@ -69,7 +69,7 @@ def _differences(patterns, block, f, g, out, n):
 
 @kernel
 def _fill(patterns, block_of, edge_faces, ptr, out):
-    """Write the labels of all edges to ``out``, or only their number to ``ptr`` where ``out`` is empty."""
+    """Write the labels of all edges to ``out``, as far as there is room, and their number to ``ptr``."""
     words = np.zeros(patterns.frozen.shape[1], np.uint64)
     n = 0
     for e in range(len(edge_faces)):
@@ -84,13 +84,11 @@ def _fill(patterns, block_of, edge_faces, ptr, out):
                 add_pattern(patterns, block_of[g], g, words)
                 for w in range(len(words)):
                     rest = words[w]
-                    if len(out):
-                        while rest:
+                    while rest:
+                        if n < len(out):
                             out[n] = 64 * w + lowest(rest)
-                            n += 1
-                            rest = without_lowest(rest)
-                    else:
-                        n += count_bits(rest)
+                        n += 1
+                        rest = without_lowest(rest)
         ptr[e + 1] = n
 
 
@@ -110,11 +108,12 @@ def edge_knots(patterns: Patterns, edge_faces: np.ndarray) -> tuple[np.ndarray, 
     """
     ptr = np.zeros(len(edge_faces) + 1, np.int64)
     block_of = face_blocks(patterns.first_faces)
-    _fill(patterns, block_of, edge_faces, ptr, np.empty(0, np.int64))
-    knots = np.empty(ptr[-1], np.int64)
-    if len(knots):
+    knots = np.empty(len(edge_faces) + len(edge_faces) // 8, np.int64)  # few edges have two
+    _fill(patterns, block_of, edge_faces, ptr, knots)
+    if ptr[-1] > len(knots):
+        knots = np.empty(ptr[-1], np.int64)
         _fill(patterns, block_of, edge_faces, ptr, knots)
-    return ptr, knots
+    return ptr, knots[: ptr[-1]].copy()
 
 
 @kernel

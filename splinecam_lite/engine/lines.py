@@ -47,7 +47,10 @@ class Forms(Protocol):
 
 FormsOf = Callable[[np.ndarray, np.ndarray, np.ndarray], Forms]
 """(patterns (B, n_words), rows (n,), pattern bits (n,)) -> ``z - breakpoint`` of each bit, linearised by the
-pattern of its row."""
+pattern of its row.
+
+If it has a method ``zero_everywhere``, that takes the same and tells, (n,) bool, which are known to be 0
+without being computed."""
 
 
 class Line(NamedTuple):

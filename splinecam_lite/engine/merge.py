@@ -19,9 +19,13 @@ maximum.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from splinecam_lite.engine.complex import Complex, edge_faces
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.subdivide import Mesh
+from splinecam_lite.errors import ComplexError
 
 
 class Merged(NamedTuple):
@@ -31,6 +35,7 @@ class Merged(NamedTuple):
     vertex: np.ndarray  # (V,) int32: old vertex
     edge: np.ndarray  # (E,) int32: an old edge, one of those that became this one
     face: np.ndarray  # (F,) int32: an old face, one of those that became this one
+    edge_of: np.ndarray  # (old E,) int32: new edge of every old one, -1 where it was dropped
 
 
 class _Written(NamedTuple):
@@ -153,4 +158,68 @@ def drop_edges(mesh, dropped, dissolvable):
         written.edge_vertices[:n_edges].copy(), ptr[: n_faces + 1].copy(),
         written.face_vertex[:n].copy(), written.face_edge[:n].copy(),
     )  # fmt: skip
-    return Merged(joined, vertices, written.edge[:n_edges].copy(), faces[:n_faces].copy())
+    return Merged(
+        joined, vertices, written.edge[:n_edges].copy(), faces[:n_faces].copy(), written.edge_number
+    )
+
+
+class Joined(NamedTuple):
+    """A complex without its dropped edges, and without the vertices that these leave straight."""
+
+    complex: Complex
+    vertex: np.ndarray  # (V,) int64: old vertex
+    edge: np.ndarray  # (E,) int64: an old edge, one of those that became this one
+    face: np.ndarray  # (F,) int64: an old face, one of those that became this one
+    edge_of: np.ndarray  # (old E,) int64: new edge of every old one, -1 where it was dropped
+    face_of: np.ndarray  # (old F,) int64: new face of every old one
+
+
+def join_faces(complex: Complex, dropped: np.ndarray) -> Joined:
+    """Join the faces on both sides of each dropped edge.
+
+    A vertex at which two edges are left goes, but for the domain's corners: what is joined is convex, so the
+    two are in one line.
+
+    Parameters
+    ----------
+    complex : Complex
+    dropped : (E,) bool
+        Each has a face on both sides.
+
+    Raises
+    ------
+    ComplexError
+        If what was joined has a hole, which no convex set has.
+    """
+    mesh = Mesh(*(array.astype(np.int32) for array in (complex.edge_vertices, *complex[4:])))
+    merged = drop_edges(mesh, np.ascontiguousarray(dropped), ~_domain_corners(complex))
+    sides = complex.edge_faces[dropped]
+    graph = coo_array(
+        (np.ones(len(sides), np.int8), tuple(sides.T)), shape=(complex.n_faces, complex.n_faces)
+    )
+    n, group = connected_components(graph, directed=False)
+    number = np.full(n, -1)
+    number[group[merged.face]] = np.arange(len(merged.face))
+    if len(merged.face) != n or (number < 0).any():
+        raise ComplexError(f"{n} sets of joined faces have {len(merged.face)} borders: one has a hole")
+    joined = merged.mesh
+    parts = [array.astype(complex.face_vertex.dtype) for array in joined]
+    faces = edge_faces(*parts)
+    edge = merged.edge.astype(np.int64)
+    whole = Complex(
+        complex.xy[merged.vertex], parts[0], faces, complex.edge_side[edge], parts[1], parts[2], parts[3]
+    )
+    return Joined(
+        whole, merged.vertex.astype(np.int64), edge, merged.face.astype(np.int64),
+        merged.edge_of.astype(np.int64), number[group],
+    )  # fmt: skip
+
+
+def _domain_corners(complex: Complex) -> np.ndarray:
+    """Tell which vertices lie on two sides of the domain, (V,) bool."""
+    border = complex.edge_side >= 0
+    ends, side = complex.edge_vertices[border].ravel(), np.repeat(complex.edge_side[border], 2)
+    low, high = np.full(complex.n_vertices, np.iinfo(np.int64).max), np.full(complex.n_vertices, -1)
+    np.minimum.at(low, ends, side)
+    np.maximum.at(high, ends, side)
+    return low < high

@@ -41,6 +41,16 @@ class KnotStep(NamedTuple):
     tolerance: np.ndarray  # (n_breakpoints, n_neurons): SNAP * S_k; below it, 0 or, in exact mode, a question
 
 
+class Schedule(NamedTuple):
+    """What a plan tells of its values beforehand."""
+
+    last_uses: dict[int, int]
+    """The last step that reads each value; ``len(steps)`` for the output."""
+    row_bytes: list[int]
+    """Of each step: what one row of columns takes at most until the next knot step is reached. All values
+    that are alive count, and a second copy of an operation's result, for what it allocates inside."""
+
+
 class Plan(NamedTuple):
     """A piecewise-linear network on a slice."""
 
@@ -49,6 +59,7 @@ class Plan(NamedTuple):
     domain: np.ndarray  # (m, 2): convex polygon, counter-clockwise
     output: int
     n_words: int  # words of a pattern
+    sizes: tuple[int, ...]  # entries of each value
     forms_of: FormsOf | None = None  # exact mode: who computes coefficients without rounding
 
     def last_uses(self) -> dict[int, int]:
@@ -60,26 +71,45 @@ class Plan(NamedTuple):
         last[self.output] = len(self.steps)
         return last
 
+    def schedule(self) -> "Schedule":
+        """Return when values die, and what memory a row of columns takes."""
+        last, live = self.last_uses(), {0}
+        at_step = []
+        for i, step in enumerate(self.steps):
+            live.add(step.output)
+            at_step.append(8 * (sum(self.sizes[v] for v in live) + self.sizes[step.output]))
+            live = {v for v in live if last.get(v, -1) > i}
+        for i in range(len(self.steps) - 2, -1, -1):
+            if isinstance(self.steps[i + 1], AffineStep):
+                at_step[i] = max(at_step[i], at_step[i + 1])
+        return Schedule(last, at_step)
+
 
 class Tuning(NamedTuple):
     """How the work is cut up. Results do not depend on it; speed and memory do."""
 
     group: int = 64
     """Knots cut at once (1 to 64)."""
-    block_vertices: int = 2000
+    block_vertices: int = 3000
     """A block with more vertices is cut into pieces ..."""
     piece_vertices: int = 1000
     """... of about this many."""
+    block_bytes: int = 1 << 32
+    """A block whose columns, on the way through the next operations, take more is cut as well."""
+    waiting_bytes: int = 1 << 32
+    """What blocks hold that were cut and wait for their pieces; the rest of them goes to a file."""
+    result_bytes: int | None = None
+    """What finished blocks may take that are kept in memory, sewing included; None is no limit."""
 
 
 def tuning_for(plan: Plan) -> Tuning:
     """Return block sizes that suit a network.
 
     Every block costs a pass of its columns through what is left of the network, and K^2 for each of its
-    vertices. Small networks want blocks that stay in the cache (2,000 vertices, K near 100); where a pass is
+    vertices. Small networks want blocks that stay in the cache (3,000 vertices, K near 100); where a pass is
     dear, larger ones: on a network of 54,500 neurons 10,000 take 0.7 of the time of 3,000 (bench_engine,
-    convnet).
+    convnet). Three pieces at once are folded once where halves of halves are folded twice.
     """
     neurons = WORD * plan.n_words
-    vertices = min(max(neurons // 5, 2000), 10_000)
-    return Tuning(block_vertices=vertices, piece_vertices=vertices // 2)
+    vertices = min(max(neurons // 5, 3000), 10_000)
+    return Tuning(block_vertices=vertices, piece_vertices=vertices // 3)

@@ -20,7 +20,7 @@ neither bit set is sign 0.
 
 import numpy as np
 
-from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.kernels import inner_kernel, kernel
 
 SNAP = 2.0**-40
 """Largest ``|z| / S_k`` that is taken as 0 (dimensionless)."""
@@ -51,25 +51,25 @@ for _i in range(64):
     _POSITION[((int(_DE_BRUIJN) << _i) & (2**64 - 1)) >> 58] = _i
 
 
-@kernel
+@inner_kernel
 def bit(k):
     """Return the word with bit ``k`` alone."""
     return _ONE << np.uint64(k)
 
 
-@kernel
+@inner_kernel
 def lowest(word):
     """Return the number of the lowest set bit of a word that is not 0."""
     return _POSITION[((word & (~word + _ONE)) * _DE_BRUIJN) >> np.uint64(58)]
 
 
-@kernel
+@inner_kernel
 def without_lowest(word):
     """Return ``word`` with its lowest set bit cleared."""
     return word & (word - _ONE)
 
 
-@kernel
+@inner_kernel
 def count_bits(word):
     """Return how many bits of ``word`` are set."""
     n = 0
@@ -79,7 +79,7 @@ def count_bits(word):
     return n
 
 
-@kernel
+@inner_kernel
 def sign(z, tolerance):
     """Return -1, 0 or +1: the side of the knot on which ``z`` lies, 0 within ``tolerance = SNAP * S_k``."""
     if z > tolerance:

@@ -17,11 +17,11 @@ import numpy as np
 from splinecam_lite.engine.exact import Decisions, Oracle, State
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.lines import Chords, after_cut, sides_of
-from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan, Tuning
+from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan, Schedule, Tuning
 from splinecam_lite.engine.predicate import sign_words
 from splinecam_lite.engine.snaps import at_crossings, at_vertices
 from splinecam_lite.engine.subdivide import BAD_SIGNS, OK, Cut, Mesh, mix, subdivide
-from splinecam_lite.engine.values import append_bits, divided, undecided
+from splinecam_lite.engine.values import append_bits, decided_in_cells, divided, ranges_of, undecided
 from splinecam_lite.errors import ModelError, PredicateError
 
 CONSTANT = 2
@@ -111,7 +111,7 @@ def whole_domain(plan: Plan) -> Block:
     )
 
 
-def advance(block: Block, plan: Plan, last_uses: dict[int, int], tuning: Tuning) -> bool:
+def advance(block: Block, plan: Plan, schedule: Schedule, tuning: Tuning) -> bool:
     """Take ``block`` on to the end of the plan, or until it should be cut.
 
     Returns
@@ -124,22 +124,25 @@ def advance(block: Block, plan: Plan, last_uses: dict[int, int], tuning: Tuning)
         if isinstance(step, AffineStep):
             _affine(block, step)
         else:
-            if _too_large(block, tuning):
+            row_bytes = schedule.row_bytes[block.step]
+            if _too_large(block, tuning, row_bytes):
                 return False
             _screen(block, step, plan)
             while len(block.pending):
-                if _too_large(block, tuning):
+                if _too_large(block, tuning, row_bytes):
                     return False
                 _cut_group(block, step, tuning.group, plan)
             _apply_activation(block, step)
             block.pending = None
-        block.columns = {v: c for v, c in block.columns.items() if last_uses.get(v, -1) > block.step}
+        block.columns = {v: c for v, c in block.columns.items() if schedule.last_uses.get(v, -1) > block.step}
         block.step += 1
     return True
 
 
-def _too_large(block: Block, tuning: Tuning) -> bool:
-    return block.n_vertices > tuning.block_vertices and block.n_faces > 1
+def _too_large(block: Block, tuning: Tuning, row_bytes: int) -> bool:
+    rows = 3 + len(block.knots)
+    taken = rows * (row_bytes + 16 * block.n_vertices)  # C before a cut and after it
+    return block.n_faces > 1 and (block.n_vertices > tuning.block_vertices or taken > tuning.block_bytes)
 
 
 def _affine(block: Block, step: AffineStep) -> None:
@@ -182,9 +185,12 @@ def _screen(block: Block, step: KnotStep, plan: Plan) -> None:
     A block that arrives with pending knots, a piece of a larger one, looks at these alone.
     """
     z = _preactivations(block, step)
+    if block.pending is not None and not len(block.pending):
+        return
+    ranges = ranges_of(block.C, len(z))
     if block.pending is None:
         try:
-            block.pending, right = undecided(block.C, z, step.breakpoints, step.tolerance, step.jumps != 0.0)
+            block.pending, right = undecided(ranges, z, step.breakpoints, step.tolerance, step.jumps != 0.0)
         except OverflowError as overflow:
             raise ModelError(
                 f"layer {step.layer}, {overflow}: too large for float64; scale the weights down"
@@ -195,13 +201,17 @@ def _screen(block: Block, step: KnotStep, plan: Plan) -> None:
         start = step.first_bit // 64
         block.frozen[start : start + len(padded) // 8] = padded.view(np.uint64)
     if len(block.pending):
-        bits = step.first_bit + block.pending
-        oracle = _oracle(block, plan, bits)
-        divides, on, snaps = divided(
-            block.C, block.mesh, z, step.breakpoints, step.tolerance, block.pending, bits, oracle
-        )
-        block.snaps.append(snaps)
-        set_bits(block.frozen, bits[on])
+        above, below = decided_in_cells(ranges, z, step.breakpoints, step.tolerance, block.pending)
+        divides, on = above & below, above & ~below
+        open_ = np.flatnonzero(~(above | below))
+        if len(open_):
+            bits = step.first_bit + block.pending[open_]
+            oracle = _oracle(block, plan, bits)
+            divides[open_], on[open_], snaps = divided(
+                block.C, block.mesh, z, step.breakpoints, step.tolerance, block.pending[open_], bits, oracle
+            )
+            block.snaps.append(snaps)
+        set_bits(block.frozen, step.first_bit + block.pending[on])
         block.pending = block.pending[divides]
 
 
@@ -297,8 +307,9 @@ def _apply_activation(block: Block, step: KnotStep) -> None:
     )
     here = np.flatnonzero((block.knots >= step.first_bit) & (block.knots < step.first_bit + n_bits))
     flat = block.knots[here] - step.first_bit
-    slope = step.left_slope + (step.jumps * right).sum(axis=0)
-    intercept = step.left_intercept - (step.jumps * right * step.breakpoints).sum(axis=0)
+    bends = step.jumps * right
+    slope = step.left_slope + bends.sum(axis=0)
+    intercept = step.left_intercept - (bends * step.breakpoints).sum(axis=0)
     rows = 3 + int(here[-1]) + 1 if len(here) else len(z)
     out = np.empty((rows, n_neurons))
     np.multiply(z, slope, out=out[: len(z)])

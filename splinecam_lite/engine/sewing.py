@@ -15,9 +15,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from splinecam_lite.engine.blocks import Finished
 from splinecam_lite.engine.complex import Complex, edge_faces
 from splinecam_lite.engine.exact import places
+from splinecam_lite.engine.finished import Finished
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.lines import FormsOf
 
@@ -47,7 +47,8 @@ class Sewn(NamedTuple):
     apart: float  # largest distance between copies of one vertex, chart units
 
 
-def _offsets(counts) -> np.ndarray:
+def offsets(counts) -> np.ndarray:
+    """Return where each of some parts starts when all are put end to end, and where the last one ends."""
     return np.concatenate(([0], np.cumsum(np.asarray(counts, np.int64))))
 
 
@@ -142,7 +143,7 @@ def _in_order(parts: _Parts, places: Exact | None) -> np.ndarray:
     return rank
 
 
-def _pair_seams(
+def pair_seams(
     seam, place, left, edges, n_vertices: int, places: Exact | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pair the pieces on both sides of all seams.
@@ -208,10 +209,10 @@ def sew(blocks: list[Finished], n_sides: int, forms_of: FormsOf | None = None) -
     SeamMismatch
         Where two sides of a seam cannot be paired.
     """
-    vertex_offset = _offsets([len(b.xy) for b in blocks])
-    edge_offset = _offsets([len(b.mesh.edge_vertices) for b in blocks])
-    face_offset = _offsets([len(b.mesh.face_ptr) - 1 for b in blocks])
-    corner_offset = _offsets([len(b.mesh.face_vertex) for b in blocks])
+    vertex_offset = offsets([len(b.xy) for b in blocks])
+    edge_offset = offsets([len(b.mesh.edge_vertices) for b in blocks])
+    face_offset = offsets([len(b.mesh.face_ptr) - 1 for b in blocks])
+    corner_offset = offsets([len(b.mesh.face_vertex) for b in blocks])
 
     edges = np.concatenate(
         [b.mesh.edge_vertices + o for b, o in zip(blocks, vertex_offset[:-1], strict=True)]
@@ -237,7 +238,7 @@ def sew(blocks: list[Finished], n_sides: int, forms_of: FormsOf | None = None) -
             found += places(blocks[b].mesh, blocks[b].edge_line, blocks[b].chords, forms_of, np.array([v]))
         return found
 
-    one, other = _pair_seams(
+    one, other = pair_seams(
         seam[on_seam], place, left, edges[on_seam], int(vertex_offset[-1]), exactly if forms_of else None
     )
     one, other = on_seam[one], on_seam[other]

@@ -46,7 +46,7 @@ from splinecam_lite.engine.faces import (
     write_arrangement,
 )
 from splinecam_lite.engine.half_edges import start_face
-from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.kernels import inner_kernel, kernel
 from splinecam_lite.engine.predicate import FLAT, LOOSE, count_bits, lowest, without_lowest
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _flat_inside(Z, parents, knot, xy, flatness):
     return out[:n].copy()
 
 
-@kernel
+@inner_kernel
 def _arrange(written, scratch, n, cut, base, f, tolerance, sides, counts):
     """Cut face ``f`` along several chords; return status and knot at fault."""
     chords, local = scratch.chords, scratch.local
@@ -168,22 +168,19 @@ def _place_vertices(Z, on_edges, cuts, vertices):
             vertices.Z[v, k] = on_edges[i, k]
 
 
-@kernel
-def _cut_faces(mesh, first, positive, negative, tolerance, sides, written, scratch, counts):
+@inner_kernel
+def _cut_faces(mesh, first, positive, negative, tolerance, sides, written, scratch, counts, doubtful, knots):
     """Cut every face; ``positive`` and ``negative`` hold old vertices and those on edges.
 
-    ``counts``: local vertices and pairs (scratch), vertices and snaps of the new mesh.
+    ``counts``: local vertices and pairs (scratch), vertices and snaps of the new mesh. Faces with a side that
+    float64 does not decide, and the words of the knots that cut them, go to ``doubtful`` and ``knots`` (F,);
+    the mesh is then not to be used.
 
     Returns
     -------
-    status, face, knot : int
-    doubtful : (n,) int64
-        Faces with a side that float64 does not decide; the mesh is then not to be used.
-    cut : (n,) uint64
-        Knots that cut them.
+    status, face, knot, n_doubtful : int
     """
     border = scratch.border
-    doubtful, knots = np.empty(len(mesh.face_ptr) - 1, np.int64), np.empty(len(mesh.face_ptr) - 1, np.uint64)
     n_doubtful = 0
     for f in range(len(mesh.face_ptr) - 1):
         plus, minus = np.uint64(0), np.uint64(0)
@@ -200,13 +197,13 @@ def _cut_faces(mesh, first, positive, negative, tolerance, sides, written, scrat
                 doubtful[n_doubtful], knots[n_doubtful] = f, cut
                 n_doubtful += 1
             elif status != OK:
-                return status, f, knot, doubtful[:n_doubtful], knots[:n_doubtful]
+                return status, f, knot, n_doubtful
         else:
             a, b = chord_ends(border, n, lowest(cut))
             if a < 0:
-                return BAD_SIGNS, f, lowest(cut), doubtful[:n_doubtful], knots[:n_doubtful]
+                return BAD_SIGNS, f, lowest(cut), n_doubtful
             cut_once(written, border, n, a, b, cut, base, f)
-    return DOUBT if n_doubtful else OK, -1, -1, doubtful[:n_doubtful].copy(), knots[:n_doubtful].copy()
+    return DOUBT if n_doubtful else OK, -1, -1, n_doubtful
 
 
 def subdivide(mesh: Mesh, Z, tolerance, positive, negative, oracle: "Oracle | None" = None) -> Cut:
@@ -304,9 +301,11 @@ def _cut(mesh: Mesh, Z, tolerance, positive, negative, cuts: EdgeCuts, on_edges,
     written.count[EDGES] = split_edges(mesh, cuts.first, written.edges, written.edge_parent)
     _place_vertices(Z, on_edges, cuts, vertices)
     counts = np.array([0, 0, n_old + n_edge_new, 0])
-    status, face, knot, doubtful, knots = _cut_faces(
+    n_old_faces = len(mesh.face_ptr) - 1
+    doubtful, knots = np.empty(n_old_faces, np.int64), np.empty(n_old_faces, np.uint64)
+    status, face, knot, n_doubtful = _cut_faces(
         mesh, cuts.first, np.concatenate((positive, cuts.positive)), np.concatenate((negative,
-        cuts.negative)), tolerance, sides, written, scratch_for(longest, most), counts,
+        cuts.negative)), tolerance, sides, written, scratch_for(longest, most), counts, doubtful, knots,
     )  # fmt: skip
     n_vertices, n_snaps = counts[2:]
     n_faces, n_edges = written.count
@@ -329,7 +328,7 @@ def _cut(mesh: Mesh, Z, tolerance, positive, negative, cuts: EdgeCuts, on_edges,
         status=int(status),
         culprit=np.array([face, knot]),
     )  # fmt: skip
-    return cut, doubtful, knots, vertices.knot[n_old + n_edge_new : n_vertices]
+    return cut, doubtful[:n_doubtful], knots[:n_doubtful], vertices.knot[n_old + n_edge_new : n_vertices]
 
 
 @kernel

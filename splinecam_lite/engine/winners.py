@@ -339,7 +339,7 @@ def _snaps(j: int, mesh: Mesh, xy, Z, snapped, residue) -> np.ndarray:
     return np.column_stack((np.full(len(moved), j), xy[snapped[moved, 0]], shift[moved]))
 
 
-def _numbers(parent: np.ndarray, n_old: int) -> np.ndarray:
+def number_parts(parent: np.ndarray, n_old: int) -> np.ndarray:
     """Number parts: the first of each parent takes its number; the others, and those of parent -1, follow."""
     number = np.full(len(parent), -1)
     _, first = np.unique(parent, return_index=True)
@@ -353,8 +353,8 @@ def _put_back(
     complex: Complex, winner: np.ndarray, pieces: _Pieces
 ) -> tuple[Complex, np.ndarray, np.ndarray, np.ndarray]:
     """Put the pieces in the place of the faces they were cut from; return the whole, winners, and parents."""
-    edge_number = _numbers(pieces.edge_parent, complex.n_edges)
-    face_number = _numbers(pieces.face_parent, complex.n_faces)
+    edge_number = number_parts(pieces.edge_parent, complex.n_edges)
+    face_number = number_parts(pieces.face_parent, complex.n_faces)
     n_edges = max(complex.n_edges, int(edge_number.max()) + 1)
     n_faces = max(complex.n_faces, int(face_number.max()) + 1)
 

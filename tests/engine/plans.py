@@ -52,7 +52,10 @@ def dense_plan(layers, domain=BOX, slope=0.0, breakpoints=(0.0,), jumps=None) ->
         bit += -(-at.size // WORD) * WORD
         value += 1
     columns = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    return Plan(tuple(steps), columns, np.asarray(domain, float), value, bit // WORD)
+    sizes = [2]
+    for step in steps:
+        sizes.append(len(step.bias) if isinstance(step, AffineStep) else len(step.left_slope))
+    return Plan(tuple(steps), columns, np.asarray(domain, float), value, bit // WORD, tuple(sizes))
 
 
 def lines_plan(lines, domain=BOX) -> Plan:
