@@ -123,6 +123,102 @@ def convnet() -> tuple[nn.Module, Slice]:
     return seeded(0, small_convnet), Slice.around(image, 0.2, seed=0)
 
 
+def natural_image(seed: int, shape: tuple[int, int, int] = (3, 32, 32)) -> np.ndarray:
+    """A random image with the amplitude spectrum of photographs, 1/f; entries from 0 to 1.
+
+    No image comes with the package that has 3x32x32 entries; white noise, the other choice without one,
+    has all its energy where photographs have none.
+    """
+    rng = np.random.default_rng(seed)
+    channels, height, width = shape
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    spectrum = np.fft.rfft2(rng.standard_normal(shape)) / np.maximum(frequency, 1 / max(height, width))
+    # Channels of photographs are alike: most of each is common to all.
+    spectrum = 0.8 * spectrum.mean(axis=0) * np.sqrt(channels) + 0.6 * spectrum
+    image = np.fft.irfft2(spectrum, s=(height, width))
+    low, high = image.min(), image.max()
+    return (image - low) / (high - low)
+
+
+def cifar_cnn() -> nn.Module:
+    """The paper's CIFAR network (arXiv 2402.15555, Fig. 6): 5 convolutions, 2 linear layers, no batch norm.
+
+    The paper does not give the channels; these are 32 to 128, halving the image three times: 32,768 + 65,536
+    + 16,384 + 8,192 + 2,048 + 256 neurons.
+    """
+    layers: list[nn.Module] = []
+    for n_in, n_out, stride in [(3, 32, 1), (32, 64, 1), (64, 64, 2), (64, 128, 2), (128, 128, 2)]:
+        layers += [nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2048, 256), nn.ReLU(), nn.Linear(256, 10))
+
+
+class PreActivationBlock(nn.Module):
+    """Two 3x3 convolutions, each after (batch norm and) ReLU, and a shortcut past both (arXiv 1603.05027)."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int, norm: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(n_in) if norm else nn.Identity()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(n_out) if norm else nn.Identity()
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
+        changes = stride > 1 or n_in != n_out
+        self.shortcut = nn.Conv2d(n_in, n_out, 1, stride=stride, bias=False) if changes else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        active = nn.functional.relu(self.norm1(x))
+        past = x if self.shortcut is None else self.shortcut(active)
+        return self.conv2(nn.functional.relu(self.norm2(self.conv1(active)))) + past
+
+
+class ResNet18(nn.Module):
+    """Pre-activation ResNet18 with ``width`` filters in its first stage; convolutions without bias.
+
+    As the paper has it (arXiv 2402.15555, Fig. 1: width 16, no batch norm): four stages of two blocks,
+    average pooling, one linear layer. Without batch norm all is homogeneous of degree one, but for the last
+    bias.
+    """
+
+    def __init__(self, width: int = 16, norm: bool = False, n_classes: int = 10) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        blocks, n_in = [], width
+        for stage in range(4):
+            for number in range(2):
+                n_out = width * 2**stage
+                blocks.append(PreActivationBlock(n_in, n_out, 2 if stage and not number else 1, norm))
+                n_in = n_out
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(n_in, n_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(self.stem(x)).mean(dim=(2, 3)))
+
+
+def resnet18(width: int = 16, norm: bool = False) -> nn.Module:
+    """ResNet18 at default initialisation, seed 0; batch norm with statistics of images, not 0 and 1.
+
+    The scales and shifts of batch norm are drawn around 1 and 0, as after some training.
+    """
+    model = seeded(0, lambda: ResNet18(width, norm))
+    if norm:
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for layer in model.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.weight.copy_(1 + 0.1 * torch.randn(layer.weight.shape, generator=generator))
+                    layer.bias.copy_(0.1 * torch.randn(layer.bias.shape, generator=generator))
+            model.train()
+            for batch in range(8):
+                images = [natural_image(1000 + 16 * batch + i) for i in range(16)]
+                model(torch.from_numpy(np.stack(images)).float())
+    return model.eval()
+
+
+def around_image(model: nn.Module, radius: float) -> tuple[nn.Module, Slice]:
+    """A disc around a natural image in a random plane; its radius was found once by ``regions=50_000``."""
+    return model, Slice.around(natural_image(0), radius, seed=0, shape="disc")
+
+
 def integer_network() -> tuple[nn.Module, Slice]:
     """Small integer weights, biases in eighths: parallel, repeated and exactly concurrent knots."""
     rng = np.random.default_rng(0)
@@ -150,6 +246,24 @@ WORKLOADS = (
     Workload("digits", "784-200x3-10 trained on 1,000 digits, plane of three", digit_classifier),
     Workload(
         "convnet", "4 conv + 2 linear, 54,528 neurons, half-width 0.2", convnet, no_peer="no convolution"
+    ),
+    Workload(
+        "cifar-cnn",
+        "5 conv + 2 linear, 125,184 neurons, disc around an image",
+        lambda: around_image(seeded(0, cifar_cnn), 0.108),
+        no_peer="no convolution",
+    ),
+    Workload(
+        "resnet18-16",
+        "pre-activation ResNet18, 16 filters, no BN, disc around an image",
+        lambda: around_image(resnet18(16), 0.105),
+        no_peer="no convolution",
+    ),
+    Workload(
+        "resnet18-16-bn",
+        "the same with BN, running statistics of images",
+        lambda: around_image(resnet18(16, norm=True), 0.0945),
+        no_peer="no convolution",
     ),
     Workload("integers", "2-96x2-1, integer weights: degenerate", integer_network),
 )

@@ -28,6 +28,7 @@ _HOME = {
     "CertificateError": "splinecam_lite.errors",
     "ComplexError": "splinecam_lite.errors",
     "FileError": "splinecam_lite.errors",
+    "MemoryBudgetError": "splinecam_lite.errors",
     "ModelError": "splinecam_lite.errors",
     "NeighbourhoodError": "splinecam_lite.errors",
     "NotPiecewiseLinear": "splinecam_lite.errors",
@@ -46,6 +47,9 @@ _HOME = {
     "Partition": "splinecam_lite.partition.result",
     "Report": "splinecam_lite.partition.report",
     "SegmentPartition": "splinecam_lite.partition.segments.result",
+    "StoredPartition": "splinecam_lite.partition.stored",
+    "Tally": "splinecam_lite.partition.tally",
+    "count": "splinecam_lite.partition.tally",
 }
 """Where each public name comes from. It is imported at first use: torch alone takes seconds."""
 
@@ -58,6 +62,7 @@ __all__ = [
     "ExactComplexity",
     "FileError",
     "LocalComplexity",
+    "MemoryBudgetError",
     "ModelError",
     "NeighbourhoodError",
     "NotPiecewiseLinear",
@@ -70,9 +75,12 @@ __all__ = [
     "Slice",
     "SliceError",
     "SplineCamError",
+    "StoredPartition",
+    "Tally",
     "TraceError",
     "Traced",
     "__version__",
+    "count",
     "exact_complexity",
     "partition",
     "random_frame",
@@ -89,6 +97,7 @@ if TYPE_CHECKING:
         CertificateError,
         ComplexError,
         FileError,
+        MemoryBudgetError,
         ModelError,
         NeighbourhoodError,
         NotPiecewiseLinear,
@@ -107,6 +116,8 @@ if TYPE_CHECKING:
     from splinecam_lite.partition.report import Report
     from splinecam_lite.partition.result import Partition
     from splinecam_lite.partition.segments.result import SegmentPartition
+    from splinecam_lite.partition.stored import StoredPartition
+    from splinecam_lite.partition.tally import Tally, count
 
 
 def __getattr__(name: str) -> Any:

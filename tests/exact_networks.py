@@ -1,7 +1,7 @@
 """Small networks with exact rational entries: what the oracle partitions.
 
-A network is a list of `Affine` and `Activation` steps over named values; ``"x"`` is the input and the last
-target the output. Every float is taken at its exact value; nothing is rounded.
+A network is a list of `Affine`, `Activation` and `Maximum` steps over named values; ``"x"`` is the input and
+the last target the output. Every float is taken at its exact value; nothing is rounded.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -39,6 +39,13 @@ class Rationals:
         first, second = common // self.denominator, common // other.denominator
         return Rationals(self.numerators * first + other.numerators * second, common)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Rationals"]) -> "Rationals":
+        """Put arrays one after the other, along the first axis."""
+        common = lcm(*(part.denominator for part in parts))
+        rows = [part.numerators * (common // part.denominator) for part in parts]
+        return cls(np.concatenate(rows), common)
+
     def __matmul__(self, other: "Rationals") -> "Rationals":
         return Rationals(self.numerators @ other.numerators, self.denominator * other.denominator)
 
@@ -70,7 +77,19 @@ class Activation(NamedTuple):
     slopes: Rationals
 
 
-Network = list[Affine | Activation]
+class Maximum(NamedTuple):
+    """``target[w]`` is the largest of the entries ``windows[w]`` of the sources, flat and one after another.
+
+    Of entries that tie on a whole region the first one wins. With ``sign`` -1 it is the smallest.
+    """
+
+    target: str
+    sources: tuple[str, ...]
+    windows: tuple[tuple[int, ...], ...]
+    sign: int = 1
+
+
+Network = list[Affine | Activation | Maximum]
 
 
 def affine(target: str, *terms: tuple[str, object], bias=None) -> Affine:

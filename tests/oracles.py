@@ -11,7 +11,8 @@ Notation::
                         Its sign at a point is the sign of a X + b Y + c W.
 
 Tie rules, the same as the library's: a neuron is *on* in a region where its preactivation is positive inside;
-one that is zero on a whole region is off. Of several outputs that tie on a whole region the first one wins.
+one that is zero on a whole region is off. Of several outputs, or entries of a maximum, that tie on a whole
+region the first one wins. The pattern of a maximum is, for each of its windows, the entry that wins.
 """
 
 from collections import defaultdict
@@ -23,13 +24,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.exact_networks import Activation, Affine, Network, Rationals
+from tests.exact_networks import Activation, Affine, Maximum, Network, Rationals
 
 OUTER = -1
 
 Point = tuple[int, int, int]
 Polygon = list[Point]
-Pattern = tuple[tuple[bool, ...], ...]
+Pattern = tuple[tuple[bool | int, ...], ...]
 
 
 # ---- line arrangements ---------------------------------------------------------------------------
@@ -208,7 +209,7 @@ class ExactPartition:
 
     Parameters
     ----------
-    network : list of Affine and Activation
+    network : list of Affine, Activation and Maximum
         For a slice of a larger space, begin with the affine map that lifts the chart (see `lift`).
     domain : sequence of (x, y)
         Counter-clockwise corners of a strictly convex polygon; ints, floats or Fractions.
@@ -221,8 +222,7 @@ class ExactPartition:
         self.output = network[-1].target
         self.regions = [start]
         for op in network:
-            step = _apply if isinstance(op, Affine) else _activate
-            self.regions = [part for region in self.regions for part in step(op, region)]
+            self.regions = [part for region in self.regions for part in _step(op, region)]
 
     @property
     def n_regions(self) -> int:
@@ -285,6 +285,16 @@ class ExactPartition:
         return Decision(cells, winners, segments, _components(len(cells), same))
 
 
+def _step(op: Affine | Activation | Maximum, region: Region) -> list[Region]:
+    match op:
+        case Affine():
+            return _apply(op, region)
+        case Activation():
+            return _activate(op, region)
+        case Maximum():
+            return _choose(op, region)
+
+
 def _apply(op: Affine, region: Region) -> list[Region]:
     total = Rationals(np.array([[0, 0, n] for n in op.bias.numerators], dtype=object), op.bias.denominator)
     for source, matrix in op.terms:
@@ -309,6 +319,27 @@ def _activate(op: Activation, region: Region) -> list[Region]:
         gain = Rationals(np.array(gains, dtype=object), one)
         regions.append(Region(polygon, (*region.pattern, bits), {**region.values, op.target: gain * preact}))
     return regions
+
+
+def _choose(op: Maximum, region: Region) -> list[Region]:
+    """Cut a region where the winner of some window changes, window after window."""
+    entries = Rationals.joined([region.values[source] for source in op.sources])
+    parts: list[tuple[Polygon, tuple[int, ...]]] = [(region.corners, ())]
+    for window in op.windows:
+        rows = op.sign * entries.numerators[list(window)]
+        parts = [
+            (cell, (*winners, window[winner]))
+            for polygon, winners in parts
+            for winner, cell in _winning_cells(polygon, rows)
+        ]
+    return [
+        Region(
+            polygon,
+            (*region.pattern, winners),
+            {**region.values, op.target: Rationals(entries.numerators[list(winners)], entries.denominator)},
+        )
+        for polygon, winners in parts
+    ]
 
 
 def _winning_cells(polygon: Polygon, rows: np.ndarray):

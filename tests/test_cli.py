@@ -209,6 +209,16 @@ def test_complexity(user: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "all layers" in capsys.readouterr().out
 
 
+def test_an_approximation_says_so(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    arguments = ["partition", "net.py:smooth", "--box", "-2", "2", "--approximate", "gelu=1e-2"]
+    assert main([*arguments, "--certify", "a.json"]) == 0
+    out = capsys.readouterr().out
+    assert "of an approximation (gelu within 0.00998)" in out
+    assert "this is the partition of an APPROXIMATION of the network: layer '1'" in out
+    assert "certifies the approximation, not the network itself: layer '1'" in out
+
+
 REFUSED = {
     "a MODEL without a name": (["net.py", "--box", "-1", "1"], "MODEL is 'net.py'; give FILE.py:NAME"),
     "no such file": (["nett.py:build", "--box", "-1", "1"], "there is no file nett.py"),
@@ -219,6 +229,18 @@ REFUSED = {
     "an error of the user's": (["net.py:broken", "--box", "-1", "1"], "line 27: NameError"),
     "no Python": (["syntax.py:build", "--box", "-1", "1"], "syntax.py is no Python: line 1"),
     "GELU": (["net.py:smooth", "--box", "-1", "1"], "is GELU, which is not piecewise linear"),
+    "an approximation without an error": (
+        ["net.py:smooth", "--box", "-1", "1", "--approximate", "gelu"],
+        "--approximate has 'gelu'; name each activation once, with a positive error",
+    ),
+    "two errors for one": (
+        ["net.py:smooth", "--box", "-1", "1", "--approximate", "gelu=1e-2", "gelu=1e-3"],
+        "--approximate has 'gelu=1e-3'; name each activation once",
+    ),
+    "an approximation of what is not there": (
+        ["net.py:smooth", "--box", "-1", "1", "--approximate", "tanh=1e-2"],
+        "names 'tanh', which the network does not have; it has gelu",
+    ),
     "no slice": (["net.py:build"], "there is none of them"),
     "two slices": (
         ["net.py:build", "--box", "-1", "1", "--points", "line.npy"],

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IMPORTED_AS = {"pillow": "PIL", "python-flint": "flint"}
-OPTIONAL = ("exact", "geo")
+OPTIONAL = ("exact", "geo", "onnx")
 """Extras that the package itself may import, where they are needed and not before."""
 
 
@@ -45,7 +45,7 @@ def test_the_package_imports_what_it_declares_and_nothing_else() -> None:
 
 def test_extras_are_imported_where_they_are_needed() -> None:
     assert imported("splinecam_lite", at_once=True) & optional() == set()
-    assert {"geopandas", "pyarrow"} <= imported("splinecam_lite")
+    assert {"geopandas", "onnx", "pyarrow"} <= imported("splinecam_lite")
 
 
 def test_dependencies_have_lower_bounds_only() -> None:

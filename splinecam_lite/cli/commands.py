@@ -12,8 +12,15 @@ import numpy as np
 
 from splinecam_lite.cli import options
 from splinecam_lite.cli.console import stage
-from splinecam_lite.cli.files import check_installed, check_writable, finished_file
-from splinecam_lite.cli.inputs import check_network, many_points, normalisation, slice_of, slice_points
+from splinecam_lite.cli.files import check_installed, check_writable, finished_file, is_network_file
+from splinecam_lite.cli.inputs import (
+    check_network,
+    many_points,
+    normalisation,
+    slice_of,
+    slice_points,
+    tolerances_of,
+)
 from splinecam_lite.cli.warmup import COMPILE_SECONDS, compile_at_first_use, use_every_kernel
 
 if TYPE_CHECKING:
@@ -43,10 +50,13 @@ def partition(given: options.Partition) -> None:
     check_writable("--certify", given.certify, (".json",))
     check_installed(given.out)
     check_network(given)
+    tolerances = tolerances_of(given)
     points = slice_points(given)
     _import_engine()
     plane = slice_of(given, points)
     program = _program(given, plane.input_shape)
+    if tolerances:
+        program = program.approximated(tolerances)
     from splinecam_lite.partition.partition import partition
 
     if given.certify is not None:
@@ -170,17 +180,17 @@ def _import_engine() -> None:
 
 
 def _program(given: options.Network, input_shape: Sequence[int]) -> "Program":
-    """Load the module and its weights, and write it as a program."""
+    """Load the module and its weights, or a file that holds both, and write it as a program."""
+    shape, scaling, output = tuple(input_shape), normalisation(given), wanted_output(given.output)
     with stage("loading the network"):
         from splinecam_lite.cli.models import load_model
         from splinecam_lite.network.program import Program
 
+        if is_network_file(given.model):
+            return Program.from_file(given.model, shape, normalise=scaling, output=output)
         model = load_model(given.model, given.weights)
     with stage("tracing it"):
-        scaling = normalisation(given)
-        return Program.from_module(
-            model, tuple(input_shape), normalise=scaling, output=wanted_output(given.output)
-        )
+        return Program.from_module(model, shape, normalise=scaling, output=output)
 
 
 def wanted_output(given: str | None) -> str | int | None:

@@ -64,6 +64,11 @@ def _entry(archive: "np.lib.npyio.NpzFile", file: str, entry: str) -> np.ndarray
         return archive[entry]
 
 
+def is_network_file(name: str) -> bool:
+    """Whether a name is that of a file which holds a whole network, weights and all."""
+    return Path(name).suffix.lower() in (".onnx", ".pt2")
+
+
 def check_exists(path: Path | str) -> None:
     """Refuse a file that is not there.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from splinecam_lite.cli.files import check_exists, read_array
+from splinecam_lite.cli.files import check_exists, is_network_file, read_array
 from splinecam_lite.cli.options import Complexity, Network, Partition
 from splinecam_lite.cli.refusal import Refusal
 
@@ -23,9 +23,16 @@ def check_network(given: Network) -> None:
     Refusal
     """
     place, colon, name = given.model.rpartition(":")
-    if not (colon and place and name):
-        raise Refusal(f"MODEL is '{given.model}'; give FILE.py:NAME or MODULE:NAME; NAME makes the module")
-    if place.endswith(".py"):
+    if is_network_file(given.model):
+        check_exists(given.model)
+        if given.weights is not None:
+            raise Refusal(f"{given.model} has its weights already; leave --weights out")
+    elif not (colon and place and name):
+        raise Refusal(
+            f"MODEL is '{given.model}'; give FILE.py:NAME or MODULE:NAME, where NAME makes the module, or an "
+            ".onnx or .pt2 file"
+        )
+    elif place.endswith(".py"):
         check_exists(place)
     if given.weights is not None:
         check_exists(given.weights)
@@ -41,6 +48,28 @@ def normalisation(given: Network) -> tuple[list[float], list[float]] | None:
     """Return mean and std, an entry for each channel, or None."""
     half = len(given.normalise) // 2
     return (list(given.normalise[:half]), list(given.normalise[half:])) if half else None
+
+
+def tolerances_of(given: Partition) -> dict[str, float]:
+    """Return the largest error of each activation that is to be approximated.
+
+    Raises
+    ------
+    Refusal
+    """
+    tolerances: dict[str, float] = {}
+    for word in given.approximate:
+        name, _, number = word.partition("=")
+        try:
+            error = float(number)
+        except ValueError:
+            error = float("nan")
+        if not name or not error > 0.0 or name in tolerances:
+            raise Refusal(
+                f"--approximate has '{word}'; name each activation once, with a positive error: gelu=1e-3"
+            )
+        tolerances[name] = error
+    return tolerances
 
 
 def many_points(given: Complexity) -> np.ndarray:

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg, subcommand
 Word = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 Data = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+Words = Annotated[tuple[str, ...], arg(metavar="NAME=ERROR ...", help_behavior_hint="")]
 Length = Annotated[float | None, arg(metavar="LENGTH", help_behavior_hint="")]
 Numbers = Annotated[tuple[float, ...], arg(metavar="NUMBER ...", help_behavior_hint="")]
 Integers = Annotated[tuple[int, ...], arg(metavar="INT ...", help_behavior_hint="")]
@@ -23,7 +24,7 @@ class Network:
     """The network."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL", help_behavior_hint="")]
-    """Where the module is made: net.py:build or package.net:build. It is called, and put in eval mode."""
+    """Where the module is made: net.py:build or package.net:build. Or a whole network: net.onnx, net.pt2."""
 
     weights: File = None
     """State dict: .safetensors, .pt, .pth or .ckpt. Default: the weights it is made with, from seed 0."""
@@ -65,6 +66,9 @@ class Partition(Network):
 
     decide: Literal["auto", "argmax", "argmin", "zero"] = "auto"
     """What the decision boundary is of; auto: argmax of several outputs, the zero set of one."""
+
+    approximate: Words = ()
+    """Smooth activations to make piecewise linear, and within what error, e.g. gelu=1e-3 tanh=1e-3."""
 
     exact: bool = False
     """Decide every sign without rounding. Default: a knot within 2^-40 of a vertex passes through it."""

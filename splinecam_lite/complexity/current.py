@@ -1,6 +1,7 @@
 """A model that may still be in training, as the program of this moment."""
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,12 +18,15 @@ class CurrentProgram:
 
     Parameters
     ----------
-    model : nn.Module or Program
+    model : nn.Module, Program, str or Path
+        The latter of an ``.onnx`` or ``.pt2`` file, which is read once.
     """
 
-    def __init__(self, model: nn.Module | Program):
-        if not isinstance(model, nn.Module | Program):
-            raise TypeError(f"the model is a {type(model).__name__}; give an nn.Module or a Program")
+    def __init__(self, model: nn.Module | Program | str | Path):
+        if not isinstance(model, nn.Module | Program | str | Path):
+            raise TypeError(
+                f"the model is a {type(model).__name__}; give an nn.Module, a Program, or the path of a file"
+            )
         self._model = model
         self._traced: Traced | None = None
 
@@ -31,6 +35,8 @@ class CurrentProgram:
         """Where the model lives."""
         if isinstance(self._model, Program):
             return self._model.device
+        if isinstance(self._model, str | Path):
+            return torch.device("cpu")
         tensors = (*self._model.parameters(), *self._model.buffers())
         return tensors[0].device if tensors else torch.device("cpu")
 
@@ -42,6 +48,8 @@ class CurrentProgram:
         ModelError
             As `splinecam_lite.network.trace`, or if a weight has become NaN.
         """
+        if isinstance(self._model, str | Path):
+            self._model = Program.from_file(self._model, input_shape)
         if isinstance(self._model, Program):
             return self._model
         if self._traced is None or self._traced.input_shape != tuple(input_shape):

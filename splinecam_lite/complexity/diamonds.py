@@ -39,6 +39,8 @@ class Ranges(NamedTuple):
     """Whether the estimate counts the neuron: it changes sign among the corners."""
     affine: bool
     """No activation comes before: the corners tell all."""
+    counted: bool = True
+    """A layer of the estimate; False for the comparisons of a maximum."""
 
 
 def preactivations_with_magnitudes(program: Program, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -58,6 +60,9 @@ def preactivations_with_magnitudes(program: Program, x: Tensor) -> Iterator[tupl
 def corner_ranges(program: Program, points: Tensor, frame: Tensor, radius: float) -> list[Ranges]:
     """Return least and largest preactivations at the corners of the diamonds, and their scales, by layer.
 
+    The layers are those of the exact side, ``program.compared().pattern_ops``: between the layers of the
+    estimate, in their order, are the comparisons of maxima.
+
     Parameters
     ----------
     program : Program
@@ -67,14 +72,20 @@ def corner_ranges(program: Program, points: Tensor, frame: Tensor, radius: float
     radius : float
     """
     rows = torch.cat((cross_polytope(points, frame, radius), points.unsqueeze(1)), dim=1)
-    scales = [
-        magnitude.unflatten(0, (len(points), 5)).amax(dim=1)
-        for _, magnitude in preactivations_with_magnitudes(program, rows.flatten(0, 1))
-    ]
-    ranges = []
-    for found, scale in zip(vertex_ranges(program, Spread(points, radius * frame)), scales, strict=True):
-        low, high, crosses = (part.flatten(1).numpy() for part in (found.low, found.high, found.crosses()))
-        ranges.append(Ranges(low, high, scale.numpy(), crosses, found.affine))
+    # The estimate's own arithmetic for what it counts; comparisons have none there.
+    counted = vertex_ranges(program, Spread(points, radius * frame))
+    compared, ranges = program.compared(), []
+    found = preactivations_with_magnitudes(compared, rows.flatten(0, 1))
+    for op, (z, magnitude) in zip(compared.pattern_ops, found, strict=True):
+        scale = magnitude.unflatten(0, (len(points), 5)).amax(dim=1).numpy()
+        if op.is_activation:
+            at = next(counted)
+            low, high, crosses = (part.flatten(1).numpy() for part in (at.low, at.high, at.crosses()))
+            ranges.append(Ranges(low, high, scale, crosses, at.affine))
+        else:
+            corners = z.unflatten(0, (len(points), 5))[:, :4]
+            low, high = corners.amin(dim=1).numpy(), corners.amax(dim=1).numpy()
+            ranges.append(Ranges(low, high, scale, np.zeros(low.shape, bool), False, counted=False))
     return ranges
 
 
@@ -121,7 +132,7 @@ class DiamondPlans:
         Parameters
         ----------
         scales : list of (n_neurons,) float64
-            Of each layer, for this diamond.
+            Of each layer, for this diamond, comparisons of maxima included.
         """
         steps = []
         for step in self._plan.steps:

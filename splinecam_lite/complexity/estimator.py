@@ -10,6 +10,7 @@ not on one side of 0 at all of them, 0 itself counting as positive:
 from collections.abc import Iterator
 from math import prod
 from numbers import Integral
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,8 +44,8 @@ class LocalComplexity:
 
     Parameters
     ----------
-    model : nn.Module or Program
-        A module is exported at the first call, once.
+    model : nn.Module, Program, str or Path
+        A module is exported at the first call, once; an ``.onnx`` or ``.pt2`` file is read then.
     radius : float
         Of the neighbourhoods, in input units.
     directions : int
@@ -79,7 +80,7 @@ class LocalComplexity:
 
     def __init__(
         self,
-        model: nn.Module | Program,
+        model: nn.Module | Program | str | Path,
         radius: float = 0.005,
         directions: int = 25,
         seed: int = 0,

@@ -17,10 +17,13 @@ the very arithmetic of `complexity.vertices`, counts here, too; and on the first
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from splinecam_lite.complexity.current import CurrentProgram
@@ -28,11 +31,13 @@ from splinecam_lite.complexity.diamonds import DiamondPlans, Ranges, corner_rang
 from splinecam_lite.complexity.estimator import check_batch_size, default_batch
 from splinecam_lite.complexity.frames import as_points, check_frame, check_radius
 from splinecam_lite.complexity.result import ComplexityResult
-from splinecam_lite.engine.engine import EngineResult, run
+from splinecam_lite.engine.comparisons import Comparisons, irrelevant_edges
+from splinecam_lite.engine.engine import EngineResult, factored_patterns, run
 from splinecam_lite.engine.predicate import knot_tolerance
 from splinecam_lite.errors import ModelError, NeighbourhoodError
 from splinecam_lite.network.program import Program
-from splinecam_lite.partition.layers import Layer, decode, layers_of
+from splinecam_lite.partition.layers import Layer, activations, decode, layers_of
+from splinecam_lite.partition.staged import comparisons_of
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -47,9 +52,10 @@ class ExactComplexity(ComplexityResult):
     n_regions : (points,) int64
         Activation regions.
     knot_length : (points,) float64
-        Length of all knots inside, in input units; knots that lie on one another count once.
+        Length of all knots inside, in input units, those of maxima included; knots that lie on one another
+        count once.
     layer_knot_length : (points, layers) float64
-        Length of the knots of each layer.
+        Length of the knots of each layer of activations.
     n_snaps : (points,) int64
         Decisions of the engine that rest on a value within rounding of 0.
     """
@@ -66,7 +72,7 @@ class ExactComplexity(ComplexityResult):
 
 
 def exact_complexity(
-    model: nn.Module | Program,
+    model: nn.Module | Program | str | Path,
     points: object,
     frame: object,
     radius: float,
@@ -183,19 +189,21 @@ def _count(
 ) -> None:
     """Fill in what is found in the diamonds around ``x``, points ``start`` and on."""
     ranges, rows = corner_ranges(program, x, frames, radius), default_batch(program, 1)
+    counted, compared = [at for at in ranges if at.counted], comparisons_of(program)
     frames = frames.expand(len(x), 2, *x.shape[1:])
     for i in np.flatnonzero(plans.cut(ranges)):
         plan = plans.plan(x[i], frames[i], [at.scale[i] for at in ranges])
         result = run(plan)
         inside = _vertex_ranges(program, x[i], frames[i], result.complex.xy, rows)
-        for at, (low, high) in zip(ranges, inside, strict=True):
+        for at, (low, high) in zip(counted, inside, strict=True):
             at.low[i], at.high[i] = low, high
-        found.n_regions[start + i] = result.complex.n_faces
+        inner = _inside_regions(compared, result)
+        found.n_regions[start + i] = _n_regions(result, inner)
         found.n_snaps[start + i] = len(result.snaps)
         found.knot_length[start + i], found.layer_knot_length[start + i] = _knot_lengths(
-            layers_of(program, plan), result
+            layers_of(program, plan), result, inner
         )
-    for layer, at in enumerate(ranges):
+    for layer, at in enumerate(counted):
         found.crossings[start : start + len(x), layer] = _crosses(at).sum(axis=1)
 
 
@@ -228,11 +236,30 @@ def _vertex_ranges(
     return [(a.numpy(), b.numpy()) for a, b in zip(low, high, strict=True)]
 
 
-def _knot_lengths(layers: tuple[Layer, ...], result: EngineResult) -> tuple[float, Array]:
-    """Return the length of all knots, and of those of each layer (layers,)."""
+def _inside_regions(compared: Comparisons | None, result: EngineResult) -> NDArray[np.bool_]:
+    """Tell which edges part nothing but losers of a maximum, (E,)."""
+    sides = result.complex.edge_faces
+    if compared is None:
+        return np.zeros(len(sides), bool)
+    patterns = factored_patterns(result.blocks)
+    return irrelevant_edges(compared, patterns, sides, result.edge_knot_ptr, result.edge_knots)
+
+
+def _n_regions(result: EngineResult, inner: NDArray[np.bool_]) -> int:
+    """Return the number of sets of faces that the edges ``inner`` (E,) connect."""
+    n, sides = result.complex.n_faces, result.complex.edge_faces[inner]
+    links = coo_array((np.ones(len(sides), np.int8), tuple(sides.T)), shape=(n, n))
+    return int(connected_components(links, directed=False)[0]) if len(sides) else n
+
+
+def _knot_lengths(
+    layers: tuple[Layer, ...], result: EngineResult, inner: NDArray[np.bool_]
+) -> tuple[float, Array]:
+    """Return the length of all knots, and of those of each layer of activations (layers,)."""
     ends = result.complex.xy[result.complex.edge_vertices]
     length = np.hypot(*(ends[:, 1] - ends[:, 0]).T)
     edge = np.repeat(np.arange(len(length)), np.diff(result.edge_knot_ptr))
     lies_on = np.zeros((len(layers), len(length)), bool)
     lies_on[decode(layers, result.edge_knots)[:, 0], edge] = True
-    return float(length[lies_on.any(axis=0)].sum()), lies_on @ length
+    lies_on[:, inner] = False
+    return float(length[lies_on.any(axis=0)].sum()), lies_on[activations(layers)] @ length

@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from splinecam_lite.engine.complex import OUTER, Complex, check_complex, signed_areas, thin_faces
-from splinecam_lite.engine.winners import Exactly, Winners, largest_values, tied
+from splinecam_lite.engine.winners import Exactly, largest_values, tied
 from splinecam_lite.errors import SliceError
 from splinecam_lite.network.polygon import finite
 
@@ -296,12 +296,30 @@ def decide(
     winners = largest_values(complex, values, added, exactly)
     thin = None if exactly is None else thin_faces(winners.complex, domain)
     check_complex(winners.complex, domain, max(moved, float(winners.snaps[:, 3].max(initial=0.0))), thin)
-    return _boundary(winners, labels)
+    tie_face, tie_class = tied(winners).T
+    ties = winners.face_parent[tie_face], labels[winners.winner[tie_face]], labels[tie_class]
+    return read_boundary(
+        winners.complex,
+        labels,
+        labels[winners.winner],
+        winners.face_parent,
+        winners.edge_parent,
+        np.column_stack(ties),
+        winners.snaps[:, 1:],
+    )
 
 
-def _boundary(winners: Winners, labels: Integers) -> DecisionBoundary:
-    """Read everything off a complex with one winner a face."""
-    complex, winner = winners.complex, winners.winner
+def read_boundary(
+    complex: Complex,
+    labels: Integers,
+    face_classes: Integers,
+    face_regions: Integers,
+    edge_parent: Integers,
+    ties: Integers,
+    snaps: Floats,
+) -> DecisionBoundary:
+    """Read everything off a complex with one class a face; ``edge_parent`` (n_edges,) is for ``edges``."""
+    winner = np.searchsorted(labels, face_classes)
     inner = np.flatnonzero((complex.edge_faces != OUTER).all(axis=1))
     sides = complex.edge_faces[inner]
     differ = winner[sides[:, 0]] != winner[sides[:, 1]]
@@ -318,20 +336,19 @@ def _boundary(winners: Winners, labels: Integers) -> DecisionBoundary:
     cell_winner = np.empty(n_cells, np.int64)
     cell_winner[cells] = winner
     areas = signed_areas(complex.xy, complex.face_ptr, complex.face_vertex)
-    tie_face, tie_class = tied(winners).T
     return DecisionBoundary(
         segments=ends,
         classes=labels[winner[faces]],
-        regions=winners.face_parent[faces],
-        edges=winners.edge_parent[border],
+        regions=face_regions[faces],
+        edges=edge_parent[border],
         labels=labels,
         class_areas=np.bincount(winner, areas, len(labels)).astype(np.float64),
         cell_classes=labels[cell_winner],
         cell_areas=np.bincount(cells, areas, n_cells).astype(np.float64),
         complex=complex,
-        face_regions=winners.face_parent,
-        face_classes=labels[winner],
+        face_regions=face_regions,
+        face_classes=face_classes,
         face_cells=cells,
-        ties=np.column_stack((winners.face_parent[tie_face], labels[winner[tie_face]], labels[tie_class])),
-        snaps=winners.snaps[:, 1:],
+        ties=ties,
+        snaps=snaps,
     )

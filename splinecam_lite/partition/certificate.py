@@ -32,7 +32,8 @@ class Failure:
         tell. ``place``: a vertex is not where it is said to be. ``incidence``: a knot does not pass through a
         vertex of its edge. ``sign``: a region's corner lies on the wrong side of a knot. ``bit``: a knot is
         zero on a whole region whose bit says that it is above. ``shape``: a region is empty, or wound round
-        otherwise than once. ``decision``: something about the decision boundary.
+        otherwise than once. ``decision``: something about the decision boundary. ``regions``: what was merged
+        from finer faces, where the network has maxima, is not the regions.
     message : str
     region, vertex, edge : int or None
     knot : (layer, neuron, breakpoint) or None
@@ -64,6 +65,7 @@ class SnappedIncidence:
     Attributes
     ----------
     vertex : int
+        Where the network has maxima: -1 for a vertex of the finer partition alone, or of its boundary.
     knot : (layer, neuron, breakpoint)
         Layer -1 stands for the domain, and the second number for its side.
     displacement : float
@@ -106,8 +108,8 @@ class Decisions:
 
 
 PROVED_AGAIN = (
-    "proved", "snapped", "n_regions", "n_vertices", "n_edges", "n_neurons", "n_decision_faces", "decide",
-    "area",
+    "approximation", "proved", "snapped", "n_regions", "n_vertices", "n_edges", "n_neurons",
+    "n_decision_faces", "decide", "area",
 )  # fmt: skip
 """What a certificate says, and `Certificate.recheck` compares beside the digests."""
 
@@ -141,6 +143,9 @@ class Certificate:
         SHA-256 of what it is about.
     versions : dict of str
     seconds : float
+    approximation : str
+        Says which layers are approximations of smooth activations; empty if there are none. The proof is
+        about the network with these layers in it.
     place_bounds : (n_vertices,) float64 or None
         Bound on the distance of each vertex from its exact place, in input units; not saved to files.
     """
@@ -163,6 +168,7 @@ class Certificate:
     partition_digest: str
     versions: dict[str, str]
     seconds: float
+    approximation: str = ""
     place_bounds: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -192,6 +198,9 @@ class Certificate:
             lines.append(
                 f"  {len(self.snapped)} incidences rest on snapping, at most {farthest:.1e} input units"
             )
+        if self.approximation:
+            which = self.approximation.partition(": ")[2]
+            lines.append(f"  certifies the approximation, not the network itself: {which}")
         lines += [f"  {failure}" for failure in self.failures]
         if self.n_failures > len(self.failures):
             lines.append(f"  and {self.n_failures - len(self.failures):,} more")
@@ -270,6 +279,7 @@ def _plain(certificate: Certificate) -> dict[str, Any]:
 
 
 def _certificate_of(entries: dict[str, Any]) -> Certificate:
+    entries = {"approximation": "", **entries}  # of which older files know nothing
     given = {name: entries[name] for name in Certificate.__dataclass_fields__ if name != "place_bounds"}
     given["failures"] = tuple(Failure(**_with_knot(f)) for f in given["failures"])
     given["snapped"] = tuple(SnappedIncidence(**_with_knot(s)) for s in given["snapped"])

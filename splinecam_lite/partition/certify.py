@@ -22,6 +22,9 @@ What is checked
     bits        a knot whose bit is set in a region is not 0 at all of its corners             `proof.faces`
     shapes      some edge of every region has all its other corners on its left, or on its line one after the
                 other in its direction; the ends of every edge are two places
+    regions     where the network has maxima, all this is proved of the fine partition, that of
+                ``program.compared()``; and then, that the regions are its faces with one winner of
+                each maximum, merged                                                 `proof.regions`
 
 Why that suffices
     1. *Signs can be read on any face round v.* Their patterns differ only in knots of edges at v (one fan),
@@ -58,7 +61,9 @@ from splinecam_lite.network.exact.forms import ExactProgram
 from splinecam_lite.network.ops import KnotsOp
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.slices import Slice
+from splinecam_lite.partition.approximations import in_full, same_approximation
 from splinecam_lite.partition.certificate import Certificate, Decisions, Failure, SnappedIncidence
+from splinecam_lite.partition.layers import approximation_of
 from splinecam_lite.partition.planning import output_scale, preactivation_scales
 from splinecam_lite.partition.proof.decision import DecisionProof
 from splinecam_lite.partition.proof.digest import partition_digest, versions
@@ -71,14 +76,18 @@ from splinecam_lite.partition.proof.labels import (
     sorted_labels,
 )
 from splinecam_lite.partition.proof.layout import BitLayout, Incidences, layout_of
+from splinecam_lite.partition.proof.regions import boundary_failures, region_failures
 from splinecam_lite.partition.proof.structure import structure_failures
 from splinecam_lite.partition.proof.vertices import VertexProof
+from splinecam_lite.partition.staged import Staged, shown_boundary, with_program
 
 if TYPE_CHECKING:
     from splinecam_lite.partition.result import Partition
 
 MOST_FAILURES = 100
 """Failures that a certificate lists."""
+
+DIFFERENT = "the network is another one than the partition was made from: digests differ"
 
 PROVED = (
     "every region's polygon is the whole cell of its activation pattern",
@@ -124,10 +133,9 @@ def certify(
     program = _program_of(partition, model)
     program.require_piecewise_linear()
     if partition.program is None and program.digest() == partition.model_digest:
-        partition = replace(partition, program=program)  # the decision of exact mode reads it
-    proof = _Proof(partition, program, decision)
+        partition = with_program(partition, program)  # the decision of exact mode reads it
     with torch.inference_mode():
-        proof.run()
+        proof = _proof_of(partition, program, decision)
     plane = partition.plane
     return Certificate(
         failures=tuple(proof.failures[:MOST_FAILURES]),
@@ -148,8 +156,55 @@ def certify(
         partition_digest=partition_digest(partition),
         versions=versions(),
         seconds=time.perf_counter() - begin,
+        approximation=in_full(partition.report.approximated),
         place_bounds=proof.bounds,
     )
+
+
+def _proof_of(partition: "Partition", program: Program, decision: bool) -> "_Proof":
+    """Prove a partition; of a staged one, the fine partition first, and then what was merged."""
+    staged = getattr(partition, "staged", None)
+    if staged is None:
+        if program.compared() is not program:
+            return _Proof(partition, program, decision).failed(
+                Failure("model", "the network has maxima, but the partition is none of merged regions")
+            )
+        proof = _Proof(partition, program, decision)
+        proof.run()
+        return proof
+    fine, compared = staged.fine, program.compared()
+    proof = _Proof(fine, compared, decision)
+    if program.digest() != partition.model_digest:
+        return proof.failed(Failure("model", DIFFERENT))
+    proof.run()
+    proof.failures = [_on_regions(failure, partition, staged) for failure in proof.failures]
+    vertex_of = np.full(fine.n_vertices, -1)
+    if not proof.failures:
+        proof.failures = region_failures(partition, program, layout_of(compared))
+    if not proof.failures:
+        vertex_of[staged.vertex] = np.arange(partition.n_vertices)
+        if decision:
+            shown = partition.decision_boundary()
+            proof.failures = boundary_failures(shown, shown_boundary(partition), fine.decision_boundary())
+            proof.n_decision_faces = shown.complex.n_faces
+        proof.snapped = [
+            replace(s, vertex=int(vertex_of[s.vertex]) if s.vertex < fine.n_vertices else -1)
+            for s in proof.snapped
+        ]
+        proof.bounds = None if proof.bounds is None else proof.bounds[staged.vertex]
+        proof.proved.append(
+            "the regions are the faces of the fine partition with the same winners of all maxima, merged"
+        )
+    return proof
+
+
+def _on_regions(failure: Failure, partition: "Partition", staged: Staged) -> Failure:
+    """Say what is wrong with the fine partition in terms of regions, as far as there are such."""
+    names = [f"fine {name} {value}" for name in ("region", "vertex", "edge")
+             if (value := getattr(failure, name)) is not None]  # fmt: skip
+    region = None if failure.region is None else int(staged.region_of[failure.region])
+    where = f" ({', '.join(names)})" if names else ""
+    return replace(failure, message=failure.message + where, region=region, vertex=None, edge=None)
 
 
 def _finite(bounds: np.ndarray | None) -> float | None:
@@ -170,6 +225,11 @@ class _Proof:
         self.decisions = Decisions()
         self.bounds: np.ndarray | None = None
         self.n_decision_faces = 0
+
+    def failed(self, failure: Failure) -> "_Proof":
+        """The proof that has come to this, before anything else was looked at."""
+        self.failures = [failure]
+        return self
 
     def run(self) -> None:
         layout = layout_of(self.program)
@@ -228,7 +288,8 @@ def _program_of(partition: "Partition", model: nn.Module | Program | None) -> Pr
                 "a partition that was read from a file does not hold its network; give it: certify(model)"
             )
     if isinstance(model, nn.Module):
-        return Program.from_module(model, partition.plane.input_shape)
+        model = Program.from_module(model, partition.plane.input_shape)
+        return same_approximation(model, partition.layers)
     if not isinstance(model, Program):
         raise ModelError(f"model is a {type(model).__name__}; pass an nn.Module, or a Program")
     exact = model.dtype == torch.float64 and model.device.type == "cpu"
@@ -239,11 +300,12 @@ def _claim_failures(partition: "Partition", program: Program, layout: BitLayout)
     """Return what shows before anything is proved: another network, another layout, a domain not convex."""
     program.require_piecewise_linear()
     if program.digest() != partition.model_digest:
-        return [
-            Failure("model", "the network is another one than the partition was made from: digests differ")
-        ]
+        return [Failure("model", DIFFERENT)]
     if program.input_shape != partition.plane.input_shape:
         return [Failure("model", f"the network takes {program.input_shape}, the slice has another shape")]
+    approximations = [approximation_of(op) for op in program.pattern_ops]
+    if [layer.approximation for layer in partition.layers] != approximations:
+        return [Failure("model", "the partition names other approximations than the network has")]
     claimed = [(layer.first_bit, layer.n_breakpoints, layer.n_neurons) for layer in partition.layers]
     if claimed != [tuple(row) for row in program.pattern_layout]:
         return [Failure("model", "the layers of the partition are not those of the network")]

@@ -13,6 +13,7 @@ A linear region is a union of activation regions, so there are never more of the
 from typing import TYPE_CHECKING
 
 from splinecam_lite.errors import ModelError
+from splinecam_lite.partition.approximations import briefly
 from splinecam_lite.partition.linear import NEEDS_NETWORK, known_labels, linear_regions
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def decision_known(partition: "Partition", *, compute: bool = True) -> bool:
 def in_words(partition: "Partition", *, compute: bool = True) -> str:
     """Return the counts that are known as a phrase; takes the arguments of `counts`.
 
+    Of an approximation it says so.
+
     Examples
     --------
     >>> import torch, splinecam_lite as sc
@@ -71,7 +74,9 @@ def in_words(partition: "Partition", *, compute: bool = True) -> str:
     '1 activation region, 1 linear region, 2 decision cells'
     """
     named = counts(partition, compute=compute).items()
-    return ", ".join(counted(n, name.replace("_", " ")[:-1]) for name, n in named)
+    words = ", ".join(counted(n, name.replace("_", " ")[:-1]) for name, n in named)
+    approximation = briefly(partition.layers)
+    return f"{words}, {approximation}" if approximation else words
 
 
 def counted(n: int, what: str) -> str:
@@ -100,7 +105,8 @@ def summary(partition: "Partition") -> str:
     )
     for number, layer in enumerate(partition.counts_by_layer()):
         lines.append(
-            f"  layer {number} '{layer.name}': {layer.n_knots:,} knots of {layer.n_neurons:,} neurons, "
+            f"  layer {number} '{layer.name}': {layer.n_knots:,} knots of {layer.n_neurons:,} "
+            f"{'neurons' if layer.kind == 'activation' else 'comparisons'}, "
             f"{layer.knot_length:.6g} input units long, on {layer.n_edges:,} edges"
         )
     return "\n".join([*lines, str(partition.report)])

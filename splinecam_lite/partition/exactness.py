@@ -14,16 +14,42 @@ from splinecam_lite.engine.lines import Integers, sides_of
 from splinecam_lite.engine.winners import Exactly
 from splinecam_lite.errors import ComplexError
 from splinecam_lite.network.exact.forms import ExactProgram
+from splinecam_lite.network.exact.zeros import comparison_bits, zero_everywhere
 from splinecam_lite.partition.layers import first_bits
 from splinecam_lite.partition.linear import program_of
 
 if TYPE_CHECKING:
     from splinecam_lite.engine.complex import Complex
     from splinecam_lite.engine.engine import Block
+    from splinecam_lite.engine.lines import Forms, FormsOf
     from splinecam_lite.partition.result import Partition
 
 AT_ONCE = 4096
 """Regions of which the lines are computed at once."""
+
+
+class Knots:
+    """The forms of all knots of a network with maxima, for the engine; see `engine.lines.FormsOf`."""
+
+    def __init__(self, exact: ExactProgram):
+        self.exact, self.is_comparison = exact, comparison_bits(exact.program)
+
+    def __call__(self, patterns: np.ndarray, rows: np.ndarray, bits: np.ndarray) -> "Forms":
+        return self.exact.knots(patterns, rows, bits)
+
+    def zero_everywhere(self, patterns: np.ndarray, rows: np.ndarray, bits: np.ndarray) -> np.ndarray:
+        """Tell which comparisons are of two values that are 0 in the network of their pattern."""
+        out = np.zeros(len(bits), bool)
+        some = np.flatnonzero(self.is_comparison[bits])
+        if len(some):
+            out[some] = zero_everywhere(self.exact.program, patterns, rows[some], bits[some])
+        return out
+
+
+def knots_of(exact: ExactProgram) -> "FormsOf":
+    """Return who computes the knots of a network on a slice without rounding."""
+    knots = Knots(exact)
+    return knots if knots.is_comparison.any() else exact.knots
 
 
 class Differences:

@@ -15,7 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from splinecam_lite.engine.complex import OUTER
+from splinecam_lite.partition.approximations import as_plain
 from splinecam_lite.partition.attributes import region_attributes
+from splinecam_lite.partition.layers import as_row
 from splinecam_lite.partition.linear import kept
 from splinecam_lite.partition.measures import edge_lengths
 
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from splinecam_lite.partition.result import Partition
 
 FORMAT = "splinecam_lite partition"
-SCHEMA = 2
-"""Version of the layout of the file; another one is refused."""
+SCHEMA = 3
+"""Version of the layout of the file. Version 2, which knows no maxima, is read as well; others refused."""
 
 COUNTS = ("n_merged_edges", "output_residual", "n_checked", "area_residual", "moved", "euler", "n_blocks")
 RUN = ("attempts", "threads", "seconds", "float64", "double_double", "rational")
@@ -58,19 +60,23 @@ def save(partition: "Partition", path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside ``path`` that takes its place once it is on disk, or vanishes."""
+def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file beside ``path`` that takes its place once it is complete, or vanishes.
+
+    If ``durable``, it is on disk by then, and outlives not only this process but a power cut.
+    """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
         with open(beside, "xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    if hasattr(os, "O_DIRECTORY"):  # the new name itself, where a folder can be opened
+    if durable and hasattr(os, "O_DIRECTORY"):  # the new name itself, where a folder can be opened
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
@@ -79,25 +85,27 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _header_of(partition: "Partition", arrays: Arrays) -> dict[str, Any]:
-    report = partition.report
+    report = fine_of(partition).report
     return {
         "format": FORMAT,
         "schema": SCHEMA,
-        "version": _version(),
+        "version": writer_version(),
         "numpy": np.__version__,
         "model_digest": partition.model_digest,
+        "fine_digest": fine_of(partition).model_digest,
         "slice_digest": partition.plane.digest(),
         "input_shape": list(partition.plane.input_shape),
         "output_shape": list(partition.output_shape),
         "decide": partition.decide,
         "exact": partition.exact,
-        "layers": [list(layer) for layer in partition.layers],
+        "layers": [as_row(layer) for layer in partition.layers],
         "report": {name: getattr(report, name) for name in COUNTS + RUN},
         "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()},
     }
 
 
-def _version() -> str:
+def writer_version() -> str:
+    """Return the version of splinecam_lite that writes a file."""
     try:
         return version("splinecam-lite")
     except PackageNotFoundError:  # run from a source tree that is not installed
@@ -105,13 +113,20 @@ def _version() -> str:
 
 
 def _arrays_of(partition: "Partition") -> Arrays:
-    """Everything of a partition that is an array, under one name each; blocks one after the other."""
+    """Everything of a partition that is an array, under one name each; blocks one after the other.
+
+    Of merged regions, the fine partition and the comparisons: reading merges again.
+    """
+    found, staged = kept(partition), partition.staged
+    partition = fine_of(partition)
     plane, blocks = partition.plane, partition.blocks
     arrays: Arrays = {"origin": plane.origin, "directions": plane.directions, "domain": plane.domain}
     arrays |= {f"complex_{name}": array for name, array in partition.complex._asdict().items()}
-    found = kept(partition)
     if found is not None:
         arrays |= {"linear_regions": found.labels, "linear_stages": np.array(found[1:])}
+    if staged is not None:
+        compared = staged.comparisons
+        arrays |= {f"comparison_{name}": getattr(compared, name) for name in ("bit", "left", "right", "top")}
     arrays |= {f"snap_{name}": array for name, array in partition.report.snaps._asdict().items()}
     return arrays | {
         "thin_regions": partition.thin_regions,
@@ -130,6 +145,11 @@ def _arrays_of(partition: "Partition") -> Arrays:
     }
 
 
+def fine_of(partition: "Partition") -> "Partition":
+    """Return what a partition was computed as: itself, or what its regions were merged from."""
+    return partition if partition.staged is None else partition.staged.fine
+
+
 def to_networkx(partition: "Partition") -> "networkx.Graph":
     """Return the graph of neighbouring regions.
 
@@ -140,6 +160,7 @@ def to_networkx(partition: "Partition") -> "networkx.Graph":
         (``area``, ``perimeter``, ``centroid`` (u, v), ``class``, ``n_classes``, ``linear_region``,
         ``pattern_hash``); an edge for each two regions that share a border, with its ``length`` (input units)
         and its ``knots``, the list of (layer, neuron, breakpoint) in which their patterns differ.
+        ``graph["approximations"]`` lists the layers that stand for smooth activations, if there are any.
 
     Examples
     --------
@@ -151,6 +172,8 @@ def to_networkx(partition: "Partition") -> "networkx.Graph":
     import networkx
 
     graph = networkx.Graph()
+    if partition.report.approximated:
+        graph.graph["approximations"] = as_plain(partition.report.approximated)
     columns = {name: column.tolist() for name, column in region_attributes(partition).items()}
     columns["centroid"] = [tuple(place) for place in columns["centroid"]]
     graph.add_nodes_from(

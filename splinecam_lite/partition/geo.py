@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from splinecam_lite.partition.approximations import as_plain
 from splinecam_lite.partition.attributes import region_attributes
 from splinecam_lite.partition.counts import counts
 from splinecam_lite.partition.export import replacing
@@ -70,10 +71,12 @@ def to_geojson(partition: "Partition", path: str | os.PathLike[str]) -> None:
 
 def about(partition: "Partition") -> dict[str, Any]:
     """Return what a file says about the partition as a whole: counts by their full names, digests, units."""
+    approximated = partition.report.approximated
     return counts(partition) | {
         "model_digest": partition.model_digest,
         "slice_digest": partition.plane.digest(),
         "coordinates": "chart (u, v), input units",
+        **({"approximations": as_plain(approximated)} if approximated else {}),
     }
 
 

@@ -32,6 +32,7 @@ from splinecam_lite.errors import ModelError
 from splinecam_lite.network.exact.forms import ExactProgram, Forms
 from splinecam_lite.network.program import AffineOp, KnotsOp, Program
 from splinecam_lite.network.slices import Slice
+from splinecam_lite.partition.approximations import same_approximation
 from splinecam_lite.partition.layers import Layer, unpack
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def program_of(partition: "Partition", model: nn.Module | Program | None) -> Pro
     if model is not None:
         if isinstance(model, nn.Module):
             model = Program.from_module(model, partition.plane.input_shape)
+            model = same_approximation(model, partition.layers)
         if not isinstance(model, Program):
             raise ModelError(f"model is a {type(model).__name__}; pass an nn.Module, or a Program")
         program = model.to(torch.float64, "cpu")
@@ -144,7 +146,12 @@ def program_of(partition: "Partition", model: nn.Module | Program | None) -> Pro
 
 
 def merge(partition: "Partition", program: Program) -> LinearRegions:
-    """Decide on every inner edge whether the maps on both sides are equal, and join the regions where so."""
+    """Decide on every inner edge whether the maps on both sides are equal, and join the regions where so.
+
+    A canonical pattern says who wins every maximum, so its network is the one of ``compared`` with any bits
+    for the comparisons between losers.
+    """
+    program = program.compared()
     edge_faces = partition.complex.edge_faces
     inner = edge_faces[(edge_faces != OUTER).all(axis=1)]
     n = partition.n_regions

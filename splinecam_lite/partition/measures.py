@@ -38,6 +38,8 @@ class LayerCounts(NamedTuple):
     """Edges on which a knot of the layer lies."""
     knot_length: float
     """Length of the set where some neuron of the layer has a knot, in input units."""
+    kind: str = "activation"
+    """``"activation"``, or ``"max"`` for a round of a maximum: its neurons are comparisons of two values."""
 
 
 def _next_corner(complex: Complex) -> np.ndarray:
@@ -142,6 +144,8 @@ def counts_by_layer(
         flat = edge_knots[here, 2] * layer.n_neurons + edge_knots[here, 1]
         n_knots = int(np.count_nonzero(np.bincount(flat, minlength=1)))
         counts.append(
-            LayerCounts(layer.name, layer.n_neurons, n_knots, len(edges), float(lengths[edges].sum()))
+            LayerCounts(
+                layer.name, layer.n_neurons, n_knots, len(edges), float(lengths[edges].sum()), layer.kind
+            )
         )
     return tuple(counts)

@@ -1,96 +1,153 @@
 """The exact partition of a network on a slice: checks at the door, the engine, checks of the result."""
 
-import contextlib
-import functools
-import os
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
-import torch
-from threadpoolctl import ThreadpoolController
+from numpy.typing import ArrayLike
 from torch import nn
-from tqdm import tqdm
 
 from splinecam_lite.engine.engine import EngineResult, run
-from splinecam_lite.engine.plan import Plan, Tuning
+from splinecam_lite.engine.plan import Plan, Tuning, tuning_for
 from splinecam_lite.errors import ModelError, SliceError
 from splinecam_lite.network.exact.forms import ExactProgram
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.segments import Segment
 from splinecam_lite.network.slices import Slice
-from splinecam_lite.partition.exactness import exact_areas
+from splinecam_lite.partition.door import as_program, decision_of, thread_count
+from splinecam_lite.partition.exactness import exact_areas, knots_of
 from splinecam_lite.partition.layers import decode, first_bits, layers_of
+from splinecam_lite.partition.memory import memory_budget, within
 from splinecam_lite.partition.planning import make_plan, output_scale
 from splinecam_lite.partition.report import make_report
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.partition.segments.partition import partition_segment
 from splinecam_lite.partition.segments.result import SegmentPartition
-
-SILENT_SECONDS = 2.0
-"""Work shorter than this shows no progress."""
+from splinecam_lite.partition.sizing import sized, wanted
+from splinecam_lite.partition.staged import comparisons_of, shown
+from splinecam_lite.partition.stored import StoredPartition, write_partition
+from splinecam_lite.partition.workers import one_thread_per_worker, shown_progress
 
 Decide = Literal["argmax", "argmin", "zero"]
 
 
 @overload
 def partition(
-    model: nn.Module | Program,
+    model: nn.Module | Program | str | Path,
+    plane: Slice,
+    *,
+    store: str | Path,
+    output: str | int | None = None,
+    normalise: tuple[Any, Any] | None = None,
+    approximate: Mapping[str, float] | None = None,
+    decide: Decide | None = None,
+    memory: str | int | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
+    _tuning: Tuning | None = None,
+) -> StoredPartition: ...
+@overload
+def partition(
+    model: nn.Module | Program | str | Path,
     plane: Slice,
     *,
     output: str | int | None = None,
     normalise: tuple[Any, Any] | None = None,
+    approximate: Mapping[str, float] | None = None,
     decide: Decide | None = None,
     exact: bool = False,
+    memory: str | int | None = None,
     threads: int | None = None,
     progress: bool | None = None,
     _tuning: Tuning | None = None,
 ) -> Partition: ...
 @overload
 def partition(
-    model: nn.Module | Program,
+    model: nn.Module | Program | str | Path,
+    *,
+    around: ArrayLike | None = None,
+    between: tuple[ArrayLike, ArrayLike] | None = None,
+    regions: int,
+    shape: Literal["disc", "square"] = "disc",
+    directions: ArrayLike | None = None,
+    seed: int = 0,
+    output: str | int | None = None,
+    normalise: tuple[Any, Any] | None = None,
+    approximate: Mapping[str, float] | None = None,
+    decide: Decide | None = None,
+    exact: bool = False,
+    memory: str | int | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
+    _tuning: Tuning | None = None,
+) -> Partition: ...
+@overload
+def partition(
+    model: nn.Module | Program | str | Path,
     plane: Segment,
     *,
     output: str | int | None = None,
     normalise: tuple[Any, Any] | None = None,
+    approximate: Mapping[str, float] | None = None,
     exact: bool = False,
 ) -> SegmentPartition: ...
 def partition(
-    model: nn.Module | Program,
-    plane: Slice | Segment,
+    model: nn.Module | Program | str | Path,
+    plane: Slice | Segment | None = None,
     *,
+    around: ArrayLike | None = None,
+    between: tuple[ArrayLike, ArrayLike] | None = None,
+    regions: int | None = None,
+    shape: Literal["disc", "square"] = "disc",
+    directions: ArrayLike | None = None,
+    seed: int = 0,
     output: str | int | None = None,
     normalise: tuple[Any, Any] | None = None,
+    approximate: Mapping[str, float] | None = None,
     decide: Decide | None = None,
     exact: bool = False,
+    memory: str | int | None = None,
+    store: str | Path | None = None,
     threads: int | None = None,
     progress: bool | None = None,
     _tuning: Tuning | None = None,
-) -> Partition | SegmentPartition:
+) -> Partition | SegmentPartition | StoredPartition:
     """Return the exact partition of a slice, or of a segment, into activation regions.
 
     Parameters
     ----------
-    model : nn.Module or Program
+    model : nn.Module, Program, str or Path
         In eval mode, piecewise linear, one tensor in, batch first. It is left as it is. float32 and float16
-        weights are cast exactly to float64.
+        weights are cast exactly to float64. A path is that of an ``.onnx`` or ``.pt2`` file.
     plane : Slice or Segment
         Of the model's input shape. A segment has no decision boundary and takes one thread.
+    around, between, regions, shape, directions, seed
+        Instead of ``plane``: a disc or square around an input, or a strip from one input to another, with
+        about ``regions`` regions; `Sized domains` below.
     output : str or int, optional
         Where the network ends: a node, e.g. ``"linear_2"``, or the path of a module. A number is that entry,
         from 0, of what the model returns, flattened. Default: what the model returns.
     normalise : (mean, std), optional
         The network is ``model((x - mean) / std)``; the slice is in terms of ``x``.
+    approximate : mapping from str to float, optional
+        Smooth activations to be replaced by piecewise-linear ones, and by how much these may differ from them
+        at most, for any number: ``{"gelu": 1e-3}``. See `Program.approximated`. The result is the exact
+        partition of that approximation, and says so wherever it is named.
     decide : {"argmax", "argmin", "zero"}, optional
         How an output is taken for a decision: the class of the largest or of the smallest output, or the sign
         of the only one. Default: "zero" for one output, "argmax" for several.
     exact : bool
         Decide what float64 leaves open by rational arithmetic: no knot is moved, and regions 1e-17 wide are
         regions. Costs little unless many knots meet in one point.
+    memory : str or int, optional
+        What the work and its result may take beyond what the process has taken already: ``"2GB"``, or bytes.
+        Regions and their neighbours do not depend on it. Default: half of what is free.
+    store : path, optional
+        Write the partition to this folder, block by block, instead of keeping it in memory. A run that was
+        interrupted goes on where it was when it is begun again.
     threads : int, optional
         Blocks worked on at once; the result does not depend on it. Default: the cores that this process may
         use.
@@ -99,7 +156,7 @@ def partition(
 
     Returns
     -------
-    Partition, or SegmentPartition for a segment
+    Partition, or SegmentPartition for a segment, or StoredPartition with ``store``
 
     Raises
     ------
@@ -108,9 +165,13 @@ def partition(
         (`NotPiecewiseLinear`), control flow that depends on data (`TraceError`), NaN among the weights, an
         input or output that does not fit.
     SliceError
-        If the slice is of another shape than the input.
+        If the slice is of another shape than the input, or no domain has so many regions.
     ValueError
         If ``exact`` is no bool, or ``threads`` no whole number from 1 up.
+    MemoryBudgetError
+        If the result does not fit in the memory that it may take.
+    FileError
+        If the folder holds something else, or another process writes to it.
     PredicateError, ComplexError
         If float64 does not suffice to tell what the partition is; nothing is returned then.
 
@@ -120,6 +181,12 @@ def partition(
     of its preactivation is taken to pass through it; ``report.snaps`` lists every case. In exact mode the
     regions and their neighbours are those of the float64 weights, slice and domain without any rounding;
     vertices are rounded to float64.
+
+    *Sized domains.* ``around=x, regions=50_000`` finds the radius of a disc (``shape="square"``: half the
+    width of a square) around the input ``x``, in the plane of ``directions``, ``(2, *input_shape)``, or in a
+    random one drawn with ``seed``. ``between=(x1, x2), regions=50_000`` finds the width of the strip along
+    the segment, see `Slice.strip`; ``directions`` is then the one across. The number of regions is within a
+    quarter of the wanted one; ``report.sizing`` tells how the size was found, ``part.plane`` has it.
 
     Examples
     --------
@@ -131,142 +198,43 @@ def partition(
     """
     if not isinstance(exact, bool):
         raise ValueError(f"exact is {exact!r}; it must be True or False")
-    program = _program(model, plane, output, normalise)
+    if plane is None:
+        target = wanted(around, between, regions, shape, directions, seed)
+        program = as_program(model, target.plane(1.0), output, normalise, approximate)
+        if store is not None:
+            raise ValueError("a partition of a sized domain is kept in memory; leave store out")
+        same: Any = {
+            "decide": decide, "exact": exact, "memory": memory, "threads": threads, "progress": progress
+        }  # fmt: skip
+        return sized(program, target, lambda domain: partition(program, domain, _tuning=_tuning, **same))
+    if around is not None or between is not None or regions is not None:
+        raise SliceError("the domain is the slice that was given; leave around, between and regions out")
+    program = as_program(model, plane, output, normalise, approximate)
     if isinstance(plane, Segment):
         if decide is not None:
             raise ModelError("a segment has no decision boundary to find; leave decide out, or take a Slice")
-        with _one_thread_per_worker():
+        if store is not None:
+            raise ValueError("the partition of a segment is kept in memory; leave store out")
+        with one_thread_per_worker():
             return partition_segment(program, plane, exact=exact)
-    decision = _decision(decide, program)
-    n_threads = _threads(threads)
+    if exact and store is not None:
+        raise ValueError("an exact partition is kept in memory; leave store out, or exact")
+    decision = decision_of(decide, program)
+    budget = memory_budget(memory)
+    n_threads = thread_count(threads)
     begin = time.perf_counter()
-    with _one_thread_per_worker():
-        precise = ExactProgram.on_slice(program, plane) if exact else None
-        plan = make_plan(program, plane, None if precise is None else precise.knots)
-        with _shown(progress, plane.area) as show:
-            result = run(plan, _tuning, n_threads, show)
-        return _finished(result, program, precise, plane, plan, decision, n_threads, begin)
+    with one_thread_per_worker():
+        precise = ExactProgram.on_slice(program.compared(), plane) if exact else None
+        plan = make_plan(program, plane, None if precise is None else knots_of(precise))
+        tuning = _tuning or within(tuning_for(plan), budget, n_threads)
+        with shown_progress(progress, plane.area) as show:
+            if store is not None:
+                return write_partition(program, plane, plan, store, decision, tuning, n_threads, show)
+            result = run(plan, tuning, n_threads, show)
+        return whole_partition(result, program, precise, plane, plan, decision, n_threads, begin)
 
 
-def _program(
-    model: nn.Module | Program,
-    plane: Slice | Segment,
-    output: str | int | None,
-    normalise: tuple[Any, Any] | None,
-) -> Program:
-    """The model as a float64 program that takes the slice's points."""
-    if not isinstance(plane, Slice | Segment):
-        raise SliceError(
-            f"plane is a {type(plane).__name__}; make one with Slice.through, .around or .box, or a Segment "
-            "with Segment.between"
-        )
-    if isinstance(model, nn.Module):
-        return Program.from_module(model, plane.input_shape, normalise=normalise, output=output)
-    if not isinstance(model, Program):
-        raise ModelError(f"model is a {type(model).__name__}; pass an nn.Module, or a Program")
-    if output is not None or normalise is not None:
-        raise ModelError(
-            "a Program has its output and normalisation already; give them to Program.from_module"
-        )
-    if model.input_shape != plane.input_shape:
-        raise SliceError(
-            f"the {type(plane).__name__.lower()} is in inputs of shape {plane.input_shape}, but the network "
-            f"takes {model.input_shape}"
-        )
-    exact = model.dtype == torch.float64 and model.device.type == "cpu"
-    return model if exact else model.to(torch.float64, "cpu")
-
-
-def _decision(decide: str | None, program: Program) -> str:
-    n_outputs = torch.Size(program.output_shape).numel()
-    if decide is None:
-        return "zero" if n_outputs == 1 else "argmax"
-    if decide not in ("argmax", "argmin", "zero"):
-        raise ModelError(f"decide is {decide!r}; it must be 'argmax', 'argmin' or 'zero'")
-    if (decide == "zero") != (n_outputs == 1):
-        needs = "one output" if decide == "zero" else "several outputs"
-        raise ModelError(
-            f"decide={decide!r} needs {needs}, but the network has {n_outputs}; name another output"
-        )
-    return decide
-
-
-def _threads(threads: int | None) -> int:
-    if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads is {threads!r}; it must be a whole number from 1 up")
-    return threads
-
-
-@contextlib.contextmanager
-def _one_thread_per_worker() -> Iterator[None]:
-    """Keep BLAS and torch to one thread in each of the engine's own; put both back afterwards.
-
-    Sums are then added up in the same order whatever the number of threads, and threads do not multiply.
-    """
-    _one_thread.enter()
-    try:
-        yield
-    finally:
-        _one_thread.leave()
-
-
-@functools.cache
-def _thread_pools() -> ThreadpoolController:
-    """The process's thread pools; to find them takes 5 ms, as long as a small partition."""
-    return ThreadpoolController()
-
-
-class _OneThread:
-    """One thread for BLAS and torch, while anybody needs it; what was before, when the last has left.
-
-    The settings are the process's, so partitions that overlap in a caller's own threads share them.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._restore = contextlib.ExitStack()
-
-    def enter(self) -> None:
-        with self._lock:
-            if not self._users:
-                with contextlib.ExitStack() as restore:
-                    restore.callback(torch.set_num_threads, torch.get_num_threads())
-                    torch.set_num_threads(1)
-                    restore.enter_context(_thread_pools().limit(limits=1))
-                    self._restore = restore.pop_all()
-            self._users += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                self._restore.close()
-
-
-_one_thread = _OneThread()
-
-
-@contextlib.contextmanager
-def _shown(progress: bool | None, area: float) -> Iterator[Callable[[float], None] | None]:
-    """A bar on stderr, once the work has taken a while, for how much of the domain's area is finished."""
-    if progress is None:
-        progress = sys.stderr.isatty()
-    if not progress:
-        yield None
-        return
-    layout = "{desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
-    with tqdm(total=area, desc="partition", delay=SILENT_SECONDS, bar_format=layout, leave=False) as bar:
-
-        def show(done: float) -> None:
-            bar.update(done - bar.n)  # less than before where the domain is cut up anew
-
-        yield show
-
-
-def _finished(
+def whole_partition(
     result: EngineResult,
     program: Program,
     precise: ExactProgram | None,
@@ -276,13 +244,15 @@ def _finished(
     threads: int,
     begin: float,
 ) -> Partition:
+    """Return what the engine has found as users see it: with layers, report and merged regions."""
     layers = layers_of(program, plan)
     edge_knots = decode(layers, result.edge_knots)
     areas: list[Fraction] = []
     if precise is not None:
         edge_bit = first_bits(layers, result.edge_knot_ptr, edge_knots)
         areas = exact_areas(result.thin, result.complex, result.blocks, edge_bit, plane.domain, precise)
-    return Partition(
+    compared = comparisons_of(program)
+    fine = Partition(
         plane=plane,
         complex=result.complex,
         outputs=result.outputs,
@@ -292,13 +262,14 @@ def _finished(
         layers=layers,
         output_shape=program.output_shape,
         decide=decide,
-        model_digest=program.digest(),
+        model_digest=program.compared().digest(),
         report=make_report(
             result, program, plane, layers, threads, time.perf_counter() - begin, precise is not None
         ),
-        program=program,
+        program=program.compared(),
         exact=precise is not None,
         thin_regions=result.thin if areas else np.empty(0, np.int64),
         thin_areas=np.array([float(area) for area in areas]),
         output_scale=output_scale(program, plane),
     )
+    return fine if compared is None else shown(fine, compared, program.digest(), program)

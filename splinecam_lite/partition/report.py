@@ -14,6 +14,7 @@ from splinecam_lite.network.magnitudes import evaluate_with_magnitudes
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.segments import Segment
 from splinecam_lite.network.slices import Slice
+from splinecam_lite.partition.approximations import Approximated, approximated_layers, in_full
 from splinecam_lite.partition.layers import Layer, decode
 
 OUTPUT_ROUNDING = 2.0**-30
@@ -46,9 +47,28 @@ class Snaps(NamedTuple):
     knots: np.ndarray
     """(n, 3) int32: layer, neuron, breakpoint."""
     vertices: np.ndarray
-    """(n,) int64."""
+    """(n,) int64: -1 for one inside a border or region that was merged, where the network has maxima."""
     displacements: np.ndarray
     """(n,) float64: distance of knot and vertex, in input units."""
+
+
+class Sizing(NamedTuple):
+    """How the size of a domain was found that has about the wanted number of regions."""
+
+    wanted: int
+    """Regions."""
+    what: str
+    """"radius" of a disc or square, "width" of a strip."""
+    runs: list[tuple[float, int]]
+    """(size in input units, regions) of each partition that was computed."""
+    n_points: int
+    """Points that went through the network to foretell the first size ..."""
+    seconds: float
+    """... and how long that took."""
+
+    def __str__(self) -> str:
+        tries = ", ".join(f"{n:,} at {size:.4g}" for size, n in self.runs)
+        return f"{self.wanted:,} regions wanted: {self.what} foretold from {self.n_points} points, {tries}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +100,12 @@ class Report:
     threads : int
     seconds : float
         Wall time of the engine, without tracing the module and without kernel compilation done before.
+    sizing : Sizing or None
+        How the domain was sized, if a number of regions was asked for. A file does not hold it.
+    approximated : tuple of (str, Approximation)
+        Layers that stand for a smooth activation, with its name, the tolerance asked for and the proved
+        error: where there are any, everything here is said of the approximation. Outputs were compared with
+        its, not with the smooth network's.
     """
 
     snaps: Snaps
@@ -97,6 +123,8 @@ class Report:
     double_double: int = 0
     rational: int = 0
     exact: bool = False
+    sizing: Sizing | None = None
+    approximated: Approximated = ()
 
     @property
     def n_snaps(self) -> int:
@@ -121,6 +149,8 @@ class Report:
             f"areas to {self.area_residual:.1e}, V - E + F = {self.euler}; {snaps}; "
             f"{self.n_merged_edges} edges with several knots; {self.n_blocks} blocks, {self.seconds:.2f} s "
             f"on {self.threads} thread{'s' if self.threads > 1 else ''}"
+            + (f"; {self.sizing}" if self.sizing else "")
+            + (f"\n{in_full(self.approximated)}" if self.approximated else "")
         )
 
 
@@ -158,6 +188,7 @@ def make_report(
         threads=threads,
         seconds=seconds,
         exact=exact,
+        approximated=approximated_layers(layers),
         **vars(result.decisions),
     )
 
@@ -262,6 +293,7 @@ def _output_scale(program: Program, x: np.ndarray) -> float:
     """What the network's last operations add up to, at most, over a batch of inputs."""
     points = torch.from_numpy(x)
     added = points.abs()
+    program = program.compared()
     for step in evaluate_with_magnitudes(program, points):
         if step.op.output == program.output:
             added = step.added

@@ -7,7 +7,6 @@ shape of each array; and numbers that point into other arrays are checked before
 import json
 import os
 import zipfile
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,18 +14,24 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from splinecam_lite.engine.comparisons import Comparisons, comparisons
 from splinecam_lite.engine.complex import OUTER, Complex, check_complex
 from splinecam_lite.engine.engine import Block
 from splinecam_lite.errors import ComplexError, FileError, SliceError
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.slices import Slice
+from splinecam_lite.partition.approximations import approximated_layers
 from splinecam_lite.partition.export import FORMAT, SCHEMA, Arrays
-from splinecam_lite.partition.layers import Layer
+from splinecam_lite.partition.layers import encode, of_row
 from splinecam_lite.partition.linear import LinearRegions, keep, kept, program_of
 from splinecam_lite.partition.report import Report, Snaps
+from splinecam_lite.partition.staged import shown, with_program
 
 if TYPE_CHECKING:
     from splinecam_lite.partition.result import Partition
+
+WITHOUT_MAXIMA = 2
+"""The version of files before partitions of networks with maxima."""
 
 
 def load(path: str | os.PathLike[str], model: nn.Module | Program | None = None) -> "Partition":
@@ -55,7 +60,7 @@ def load(path: str | os.PathLike[str], model: nn.Module | Program | None = None)
         raise FileError(f"'{path}' is damaged ({error}); compute the partition again") from error
     if model is not None:
         found = kept(partition)
-        partition = replace(partition, program=program_of(partition, model))
+        partition = with_program(partition, program_of(partition, model))
         if found is not None:
             keep(partition, found)
     return partition
@@ -93,10 +98,11 @@ def _check_sums(file: IO[bytes]) -> None:
 def _checked_header(header: Any, path: Path) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise FileError(f"'{path}' is not a partition written by splinecam_lite")
-    if header.get("schema") != SCHEMA:
+    if header.get("schema") not in (SCHEMA, WITHOUT_MAXIMA):
         raise FileError(
             f"'{path}' has schema version {header.get('schema')} (splinecam_lite {header.get('version')}), "
-            f"this one reads version {SCHEMA}; compute the partition again, or read it with that release"
+            f"this one reads version {SCHEMA} (and {WITHOUT_MAXIMA}); compute the partition again, or read "
+            "it with that release"
         )
     return header
 
@@ -112,7 +118,7 @@ def _partition_of(header: dict[str, Any], arrays: Arrays) -> "Partition":
     _check_shapes(complex, arrays, n_outputs)
     _check_indices(complex, arrays)
     check_complex(complex, plane.domain, float(header["report"]["moved"]), arrays["thin_regions"])
-    layers = tuple(Layer(*layer) for layer in header["layers"])
+    layers = tuple(map(of_row, header["layers"]))
     snaps = Snaps(*(arrays[f"snap_{name}"] for name in Snaps._fields))
     partition = Partition(
         plane=plane,
@@ -124,16 +130,46 @@ def _partition_of(header: dict[str, Any], arrays: Arrays) -> "Partition":
         layers=layers,
         output_shape=tuple(header["output_shape"]),
         decide=header["decide"],
-        model_digest=header["model_digest"],
-        report=Report(snaps=snaps, exact=header["exact"], **header["report"]),
+        model_digest=header.get("fine_digest", header["model_digest"]),
+        report=Report(
+            snaps=snaps,
+            exact=header["exact"],
+            approximated=approximated_layers(layers),
+            **header["report"],
+        ),
         exact=header["exact"],
         thin_regions=arrays["thin_regions"],
         thin_areas=arrays["thin_areas"],
         output_scale=arrays["output_scale"] if len(arrays["output_scale"]) else None,
     )
+    compared = _comparisons_of(arrays, partition)
+    if compared is not None:
+        partition = shown(partition, compared, header["model_digest"])
     if "linear_regions" in arrays:
-        keep(partition, _linear_regions_of(arrays, complex.n_faces))
+        keep(partition, _linear_regions_of(arrays, partition.n_regions))
     return partition
+
+
+def _comparisons_of(arrays: Arrays, partition: "Partition") -> Comparisons | None:
+    """The comparisons of the network's maxima; numbers that do not fit raise ValueError."""
+    in_layers = {
+        layer.first_bit + i
+        for layer in partition.layers
+        if layer.kind == "max"
+        for i in range(layer.n_neurons)
+    }
+    if not in_layers:
+        return None
+    own, left, right, top = (arrays[f"comparison_{name}"] for name in ("bit", "left", "right", "top"))
+    if any(part.dtype != np.int64 for part in (own, left, right)) or top.dtype != bool:
+        raise ValueError("its comparisons are not whole numbers")
+    if set(own.tolist()) != in_layers:
+        raise ValueError("its comparisons are not those of its layers")
+    n_words = partition.blocks[0].frozen.shape[0]
+    bits = encode(partition.layers, partition.edge_knots)
+    if bits.size and not 0 <= bits.min() <= bits.max() < 64 * n_words:
+        raise ValueError("an edge has a knot that is no bit of a pattern")
+    return comparisons(own, left, right, top, n_words)
 
 
 def _linear_regions_of(arrays: Arrays, n_faces: int) -> LinearRegions:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array
 
-from splinecam_lite.engine.complex import Complex, signed_areas
+from splinecam_lite.engine.complex import Complex
 from splinecam_lite.engine.engine import Block, factored_patterns
 from splinecam_lite.engine.hashing import hash_patterns
 from splinecam_lite.engine.labels import Patterns, pack_patterns
@@ -18,13 +17,14 @@ from splinecam_lite.engine.maps import face_maps
 from splinecam_lite.errors import SliceError
 from splinecam_lite.network.polygon import array as as_array
 from splinecam_lite.network.slices import Slice
-from splinecam_lite.partition import counts, linear, measures
+from splinecam_lite.partition import counts, linear
 from splinecam_lite.partition.formats import Formats
 from splinecam_lite.partition.layers import Layer, unpack
 from splinecam_lite.partition.locate import Locator
-from splinecam_lite.partition.measures import Knots, LayerCounts
 from splinecam_lite.partition.report import Report
 from splinecam_lite.partition.selection import chosen_regions
+from splinecam_lite.partition.shapes import Shapes
+from splinecam_lite.partition.staged import Staged, canonical, shown_boundary
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,7 +43,7 @@ PLOTTER = "splinecam_lite.show.plot"
 
 
 @dataclass(frozen=True, eq=False)
-class Partition(Formats):
+class Partition(Shapes, Formats):
     """The activation regions of a piecewise-linear network on a slice; made by `partition`.
 
     Regions, vertices and edges are numbered; region ``f`` is face ``f`` of ``complex``. Places, lengths and
@@ -60,12 +60,14 @@ class Partition(Formats):
     edge_knot_ptr : (n_edges + 1,) int64
     edge_knots : (n, 3) int32
         Rows ``edge_knot_ptr[e]`` to ``edge_knot_ptr[e + 1]`` are the (layer, neuron, breakpoint) of the knots
-        on edge ``e``: exactly those in which the patterns of its two regions differ. None on the border of
-        the domain.
+        on edge ``e``: exactly those in which the patterns of its two regions differ (and, of comparisons,
+        those that count in both). None on the border of the domain.
     blocks : tuple of Block
         The network restricted to sets of neighbouring regions; patterns and affine maps are read from them.
+        Where the network has maxima, to sets of faces of ``staged.fine``.
     layers : tuple of Layer
-        Name and size of each layer, in the order of ``program.preactivation_ops``.
+        Name and size of each layer, in the order of ``program.compared().pattern_ops``: activations, and the
+        rounds of maxima.
     output_shape : tuple of int
         Shape of the output of one sample.
     decide : {"argmax", "argmin", "zero"}
@@ -85,6 +87,8 @@ class Partition(Formats):
     output_scale : (n_outputs,) float64 or None
         What the terms of each output add up to, at most, at some points of the domain; rounding is measured
         by it.
+    staged : Staged or None
+        Where the network has maxima, the finer partition that the regions were merged from.
 
     Examples
     --------
@@ -115,6 +119,7 @@ class Partition(Formats):
     thin_regions: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     thin_areas: Array = field(default_factory=lambda: np.empty(0))
     output_scale: Array | None = None
+    staged: Staged | None = None
 
     def __post_init__(self) -> None:
         own = (self.outputs, self.edge_knot_ptr, self.edge_knots, self.thin_regions, self.thin_areas)
@@ -156,50 +161,18 @@ class Partition(Formats):
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """Name of each layer."""
+        """Name of each layer, rounds of maxima included."""
         return tuple(layer.name for layer in self.layers)
 
     @property
     def n_neurons(self) -> tuple[int, ...]:
-        """Preactivations of each layer."""
+        """Preactivations of each layer, or comparisons of a round of a maximum."""
         return tuple(layer.n_neurons for layer in self.layers)
 
     def __repr__(self) -> str:
         known = counts.in_words(self, compute=False)
-        return f"<Partition: {known}; {counts.counted(sum(self.n_neurons), 'neuron')}>"
-
-    # ---- shapes ------------------------------------------------------------------------------------
-
-    def polygon(self, region: int) -> Array:
-        """Return the corners of one region (n, 2), counter-clockwise, in chart coordinates."""
-        start, stop = self.complex.face_ptr[region : region + 2]
-        return self.complex.xy[self.complex.face_vertex[start:stop]]
-
-    def areas(self) -> Array:
-        """Return the area of every region (n_regions,), in input units squared; the sum is ``plane.area``."""
-        areas = signed_areas(self.complex.xy, self.complex.face_ptr, self.complex.face_vertex)
-        areas[self.thin_regions] = self.thin_areas
-        return areas
-
-    def perimeters(self) -> Array:
-        """Return the length of every region's border (n_regions,), in input units, the domain's included."""
-        return measures.perimeters(self.complex)
-
-    def centroids(self) -> Array:
-        """Return the centre of mass of every region (n_regions, 2)."""
-        return measures.centroids(self.complex)
-
-    def interior_points(self) -> Array:
-        """Return a point inside every region (n_regions, 2), the mean of its corners, up to rounding."""
-        return measures.interior_points(self.complex)
-
-    def neighbours(self) -> csr_array:
-        """Return the lengths of common borders, a symmetric (n_regions, n_regions) csr_array, input units."""
-        return measures.neighbours(self.complex)
-
-    def adjacency(self) -> csr_array:
-        """Return which regions share a border, as a (n_regions, n_regions) csr_array of bool, symmetric."""
-        return measures.adjacency(self.complex)
+        neurons = sum(layer.n_neurons for layer in self.layers if layer.kind == "activation")
+        return f"<Partition: {known}; {counts.counted(neurons, 'neuron')}>"
 
     # ---- patterns and maps -------------------------------------------------------------------------
 
@@ -220,9 +193,15 @@ class Partition(Formats):
         -------
         (n, n_words) uint64
             Bit ``b & 63`` of word ``b >> 6`` is pattern bit ``b``: set where the preactivation passes the
-            breakpoint. `Layer` tells which bit is which; ``pattern_bits`` unpacks a layer.
+            breakpoint, and where the second of two values that a maximum compares is the larger, if it counts
+            which is. `Layer` tells which bit is which; ``pattern_bits`` unpacks a layer.
         """
-        return pack_patterns(self._patterns, chosen_regions(regions, self.n_regions))
+        words = pack_patterns(self._patterns, self._faces(chosen_regions(regions, self.n_regions)))
+        return words if self.staged is None else canonical(self.staged.comparisons, words)
+
+    def _faces(self, regions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a face of ``blocks`` for each region: itself, or one of those that became it."""
+        return regions if self.staged is None else self.staged.face[regions]
 
     def pattern_bits(self, layer: int, regions: ArrayLike | None = None) -> NDArray[np.bool_]:
         """Return the part of the patterns that is about one layer.
@@ -250,6 +229,8 @@ class Partition(Formats):
         The same pattern has the same hash in every partition of the same architecture, so regions can be
         followed over training and from slice to slice. Costs no unpacking of patterns.
         """
+        if self.staged is not None:
+            return self.staged.hashes()
         return np.concatenate([hash_patterns(b.knots, b.bits, b.frozen) for b in self.blocks])
 
     def affine_maps(self, regions: ArrayLike | None = None) -> tuple[Array, Array]:
@@ -271,7 +252,7 @@ class Partition(Formats):
         -----
         The output at (u, v) in the region is ``A @ (u, v) + b``.
         """
-        chosen = chosen_regions(regions, self.n_regions)
+        chosen = self._faces(chosen_regions(regions, self.n_regions))
         maps = np.empty((len(chosen), self.n_outputs, 3))
         first = self._patterns.first_faces
         order = np.argsort(chosen, kind="stable")
@@ -345,21 +326,6 @@ class Partition(Formats):
             raise SliceError(f"point {int(np.argwhere(~np.isfinite(places))[0, 0])} is NaN or infinite")
         return self._locator(places)
 
-    # ---- knots -------------------------------------------------------------------------------------
-
-    def knots(self) -> Knots:
-        """Return which knots lie on which edges."""
-        edges = np.repeat(np.arange(self.n_edges), np.diff(self.edge_knot_ptr))
-        return Knots(edges, *np.ascontiguousarray(self.edge_knots.T))
-
-    def knot_lengths(self) -> Array:
-        """Return the length of each layer's knots, (n_layers,), in input units; equal knots count once."""
-        return np.array([counts.knot_length for counts in self.counts_by_layer()])
-
-    def counts_by_layer(self) -> tuple[LayerCounts, ...]:
-        """Return for each layer its name, neurons, different knots, edges, and the length of its knots."""
-        return measures.counts_by_layer(self.complex, self.layers, self.edge_knot_ptr, self.edge_knots)
-
     # ---- decisions ---------------------------------------------------------------------------------
 
     @cached_property
@@ -367,6 +333,8 @@ class Partition(Formats):
         from splinecam_lite.partition.boundary import decide
         from splinecam_lite.partition.exactness import decided_exactly
 
+        if self.staged is not None:
+            return shown_boundary(self)
         exactly = decided_exactly(self) if self.exact else None
         return decide(
             self.complex,

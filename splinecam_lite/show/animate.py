@@ -155,9 +155,9 @@ def _draw_legends(figure: Figure, part: Partition, n_classes: int) -> None:
     ]
     figure.text(LEFT, LEGENDS - 0.024, "class", fontsize=8)
     figure.legend(handles=patches, bbox_to_anchor=(LEFT + 0.035, LEGENDS), ncols=n_classes, **style)
-    lines = [
-        Line2D([], [], color=numbered_colour(i), label=f"layer {i + 1}") for i in range(len(part.layers))
-    ]
+    numbers = iter(range(1, 1 + len(part.layers)))
+    names = ["max" if layer.kind == "max" else f"layer {next(numbers)}" for layer in part.layers]
+    lines = [Line2D([], [], color=numbered_colour(i), label=name) for i, name in enumerate(names)]
     lines.append(Line2D([], [], color=INK, linewidth=2.0, label="decision boundary"))
     figure.legend(handles=lines, bbox_to_anchor=(RIGHT - 0.01, LEGENDS), ncols=len(lines), **style)
 

@@ -14,6 +14,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
+from splinecam_lite.partition.approximations import briefly
 from splinecam_lite.partition.counts import decision_known, in_words
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.show.colours import INK, class_colours
@@ -78,7 +79,8 @@ def plot(
     limits : (low, high), optional
         Ends of the colour scale, to compare figures. Default: a hundredth of the area lies beyond each.
     title : str, optional
-        Default: the three counts, those that are known (`splinecam_lite.partition.counts`).
+        Default: the three counts, those that are known (`splinecam_lite.partition.counts`). That the network
+        is an approximation is said below in any case.
     ax : Axes, optional
         Default: the axes of a new figure.
 
@@ -122,7 +124,7 @@ def plot(
         ax.legend(
             handles=handles, ncols=min(len(handles), LEGEND_COLUMNS), frameon=False, fontsize=9, **below
         )
-    ax.set_title(_counts(partition, color_by) if title is None else title, fontsize=TITLE_SIZE)
+    ax.set_title(_title(partition, color_by, title), fontsize=TITLE_SIZE)
     return ax
 
 
@@ -202,6 +204,15 @@ def _draw_bar(ax: Axes, fill: Fill) -> None:
         bar.ax.yaxis.set_major_locator(MaxNLocator(6))
         bar.ax.yaxis.set_major_formatter("{x:g}")
         bar.ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _title(partition: Partition, color_by: object, title: str | None) -> str:
+    """The title; on a line of its own that smooth activations were approximated, if they were."""
+    approximation = briefly(partition.layers)
+    if not approximation:
+        return _counts(partition, color_by) if title is None else title
+    counts = _counts(partition, color_by).replace(f", {approximation}", "")
+    return f"{counts if title is None else title}\n{approximation}"
 
 
 def _counts(partition: Partition, color_by: object) -> str:

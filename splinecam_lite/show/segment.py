@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from splinecam_lite.errors import ModelError
+from splinecam_lite.partition.approximations import briefly
 from splinecam_lite.partition.segments.result import SegmentPartition
 from splinecam_lite.show.colours import INK, class_colours
 from splinecam_lite.show.curves import numbered_colour
@@ -45,7 +46,7 @@ def plot_segment(
     names : sequence of str, optional
         Names of the drawn outputs. Default: their numbers, if there are several.
     title : str, optional
-        Default: the counts.
+        Default: the counts. That the network is an approximation is said below in any case.
     axes : (Axes, Axes), optional
         For the curves and for the knots. Default: those of a new figure.
 
@@ -81,7 +82,8 @@ def plot_segment(
     curves, knots = axes
     _draw_outputs(curves, partition, chosen, names)
     _draw_knots(knots, partition)
-    curves.set_title(_counts(partition) if title is None else title)
+    titles = _counts(partition) if title is None else title, briefly(partition.layers)
+    curves.set_title("\n".join(filter(None, titles)))
     return curves, knots
 
 
@@ -161,7 +163,10 @@ def _draw_knots(ax: Axes, partition: SegmentPartition) -> None:
         strength = max(FAINTEST, min(1.0, FEW / max(1, count)))
         ax.vlines(t, layer - 0.4, layer + 0.4, color=numbered_colour(layer), linewidth=0.9, alpha=strength)
     ax.set_ylim(max(1, len(layers)) - 0.5, -0.5)
-    labels = [f"layer {i}: {n:,} knot{'s' * (n != 1)}" for i, n in enumerate(counts)]
+    labels = [
+        f"layer {i}{' (max)' * (layer.kind == 'max')}: {n:,} knot{'s' * (n != 1)}"
+        for i, (layer, n) in enumerate(zip(layers, counts, strict=True))
+    ]
     ax.set_yticks(range(len(layers)), labels, fontsize=LETTERS)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from splinecam_lite.engine.complex import OUTER
 from splinecam_lite.network.slices import Slice
+from splinecam_lite.partition.layers import activations
 from splinecam_lite.partition.result import Partition
 
 Array = NDArray[np.float64]
@@ -138,11 +139,11 @@ def knot_density(partition: Partition, distances: ArrayLike, *, samples: int = N
 
 
 def _edge_layers(partition: Partition) -> NDArray[np.bool_]:
-    """Tell which layers have a knot on which edges, (layers, edges)."""
+    """Tell which layers of activations have a knot on which edges, (layers, edges)."""
     knots = partition.knots()
     on_layer = np.zeros((len(partition.layers), partition.n_edges), dtype=bool)
     on_layer[knots.layers, knots.edges] = True
-    return on_layer
+    return on_layer[activations(partition.layers)]
 
 
 def _edge_lengths(partition: Partition) -> Array:

@@ -119,7 +119,7 @@ def _loss_and_accuracy(task: DigitsTask, network: nn.Module, digits: Digits) -> 
 
 
 def _counts(part: Partition) -> dict[str, Any]:
-    layers = part.counts_by_layer()
+    layers = [layer for layer in part.counts_by_layer() if layer.kind == "activation"]
     return {
         "activation_regions": part.n_regions,
         "linear_regions": part.n_linear_regions,

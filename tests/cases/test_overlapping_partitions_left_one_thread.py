@@ -7,7 +7,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from splinecam_lite.partition.partition import _one_thread_per_worker
+from splinecam_lite.partition.workers import one_thread_per_worker
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def settings():
 
 def test_the_last_one_restores():
     before = settings()
-    first, second = _one_thread_per_worker(), _one_thread_per_worker()
+    first, second = one_thread_per_worker(), one_thread_per_worker()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
@@ -36,6 +36,6 @@ def test_the_last_one_restores():
 
 def test_an_error_restores_too():
     before = settings()
-    with pytest.raises(ZeroDivisionError), _one_thread_per_worker():
+    with pytest.raises(ZeroDivisionError), one_thread_per_worker():
         1 / 0  # noqa: B018
     assert settings() == before

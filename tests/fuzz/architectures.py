@@ -89,6 +89,21 @@ def convolution(rng: Rng, act: Act) -> tuple[nn.Module, Shape]:
     return nn.Sequential(first, act(), pool, *head), (channels, size, size)
 
 
+def pooling(rng: Rng, act: Act) -> tuple[nn.Module, Shape]:
+    """Max-pooling of a convolution; windows that overlap, are padded, or tie where several are off."""
+    size, out = int(rng.integers(4, 6)), int(rng.integers(1, 3))
+    kernel = int(rng.integers(2, 4))
+    padding = int(rng.integers(2)) * (kernel // 2)
+    pool = nn.MaxPool2d(kernel, stride=int(rng.integers(1, 3)), padding=padding)
+    body = [nn.Conv2d(1, out, 3, padding=1), act(), pool]
+    if rng.random() < 0.3:
+        body = [body[0], pool, act()]
+    n = pool(torch.zeros(1, out, size, size)).numel()
+    last = int(rng.integers(2, 5))
+    head = [nn.Flatten(), nn.Linear(n, last), act(), nn.Linear(last, int(rng.integers(1, 4)))]
+    return nn.Sequential(*body, *head), (1, size, size)
+
+
 def residual(rng: Rng, act: Act) -> tuple[nn.Module, Shape]:
     n_in, width = _inputs(rng), int(rng.integers(3, 8))
     body = [
@@ -111,6 +126,7 @@ def concatenation(rng: Rng, act: Act) -> tuple[nn.Module, Shape]:
 ARCHITECTURES = {
     "mlp": mlp,
     "convolution": convolution,
+    "pooling": pooling,
     "residual": residual,
     "concatenation": concatenation,
 }

@@ -30,6 +30,7 @@ QUICK = (
     ("mlp", "leaky 0.01", 1),
     ("mlp", "hardtanh", 2),
     ("convolution", "relu", 0),
+    ("pooling", "relu", 0),
     ("residual", "prelu", 0),
     ("concatenation", "abs", 0),
 )

@@ -12,7 +12,7 @@ from splinecam_lite.errors import ComplexError, PredicateError
 from splinecam_lite.partition.certificate import Certificate
 from tests.agreement import ROUNDING
 from tests.fuzz.cases import Case
-from tests.fuzz.oracle import patterns_of, truth
+from tests.fuzz.oracle import patterns_of, rows_of, truth
 from tests.oracles import ExactPartition, Pattern, area
 
 ORACLE_SIZE = 12_000
@@ -179,9 +179,19 @@ def _rounding_of_areas(part: Partition) -> float:
 
 def _labelled_borders(part: Partition, patterns: list[Pattern]):
     """Yield for each inner edge the patterns of its regions, and the (row, neuron) of the knots on it."""
-    first_row = np.cumsum([0, *(layer.n_breakpoints for layer in part.layers)])
+    row_of, n_rows = {}, 0
+    for layers in rows_of(part):
+        row_of |= dict.fromkeys(layers, n_rows)
+        n_rows += 1 if part.layers[layers[0]].kind == "max" else part.layers[layers[0]].n_breakpoints
     for edge, (left, right) in enumerate(part.complex.edge_faces):
         if OUTER not in (left, right):
             rows = part.edge_knots[part.edge_knot_ptr[edge] : part.edge_knot_ptr[edge + 1]]
-            knots = {(int(first_row[layer] + point), int(neuron)) for layer, neuron, point in rows}
+            knots = set()
+            for layer, neuron, point in rows.tolist():
+                row = row_of[layer]
+                if part.layers[layer].kind == "max":  # some comparison, where the winner of a window changes
+                    changes = enumerate(zip(patterns[left][row], patterns[right][row], strict=True))
+                    knots |= {(row, window) for window, (a, b) in changes if a != b} or {(row, -1)}
+                else:
+                    knots.add((row + point, neuron))
             yield frozenset((patterns[left], patterns[right])), knots

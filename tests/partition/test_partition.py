@@ -11,7 +11,7 @@ from splinecam_lite import Program, Slice, partition
 from splinecam_lite.engine.complex import check_complex
 from splinecam_lite.errors import ComplexError, ModelError, NotPiecewiseLinear, SliceError, TraceError
 from splinecam_lite.partition import report as reports
-from splinecam_lite.partition.partition import _one_thread_per_worker, _shown
+from splinecam_lite.partition.workers import one_thread_per_worker, shown_progress
 from tests.partition.networks import TINY, constant, deep, mlp
 
 BOX = Slice.box(-1, 1)
@@ -20,7 +20,8 @@ BOX = Slice.box(-1, 1)
 @pytest.mark.parametrize(
     ("model", "plane", "options", "error", "message"),
     [
-        ("net.onnx", BOX, {}, ModelError, "model is a str"),
+        ("net.onnx", BOX, {}, ModelError, "there is no file net.onnx"),
+        (3, BOX, {}, ModelError, "model is a int; pass an nn.Module, a Program, or the path"),
         (mlp(2, 3, 1), np.zeros((4, 2)), {}, SliceError, "plane is a ndarray; make one with Slice.through"),
         (mlp(3, 3, 1), BOX, {}, ModelError, "does not run on a float64 input of shape"),
         (mlp(2, 3, 1).train(), BOX, {}, TraceError, "train mode; call its .eval"),
@@ -74,7 +75,7 @@ def test_nothing_is_left_behind():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     torch.set_num_threads(2)
     try:
-        with _one_thread_per_worker():
+        with one_thread_per_worker():
             assert torch.get_num_threads() == 1
         partition(model, BOX)
         assert torch.get_num_threads() == 2
@@ -104,17 +105,17 @@ def test_arrays_are_read_only_and_fields_are_fixed():
 
 
 def test_progress_appears_on_request_only(capfd):
-    with _shown(None, 4.0) as show:  # stderr is no terminal here
+    with shown_progress(None, 4.0) as show:  # stderr is no terminal here
         assert show is None
-    with _shown(False, 4.0) as show:
+    with shown_progress(False, 4.0) as show:
         assert show is None
     partition(mlp(2, 8, 1), BOX, progress=True)
     assert capfd.readouterr().err == ""  # over in less than two seconds
 
 
 def test_progress_shows_the_time_left(capfd, monkeypatch):
-    monkeypatch.setattr(sys.modules[_shown.__module__], "SILENT_SECONDS", 0.0)
-    with _shown(True, 4.0) as show:
+    monkeypatch.setattr(sys.modules[shown_progress.__module__], "SILENT_SECONDS", 0.0)
+    with shown_progress(True, 4.0) as show:
         show(2.0)
         show(1.0)
         show(4.0)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @kernel
-def _unrefined(
+def unrefined(
     old_ptr: np.ndarray,
     old_vertex: np.ndarray,
     old_edge: np.ndarray,
@@ -170,7 +170,7 @@ class DecisionProof:
         keys = left[inside] * n_all + start[inside]
         order = np.argsort(keys, kind="stable")
         old = self.proof.complex
-        f = _unrefined(
+        f = unrefined(
             old.face_ptr, old.face_vertex, old.face_edge, old.edge_faces, self.n_old,
             keys[order], goal[inside][order], beyond[inside][order], n_all,
         )  # fmt: skip

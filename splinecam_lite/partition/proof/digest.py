@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from splinecam_lite.partition.layers import as_row
+
 if TYPE_CHECKING:
     from splinecam_lite.partition.result import Partition
 
@@ -16,7 +18,7 @@ PACKAGES = ("splinecam-lite", "numpy", "torch", "numba")
 def partition_digest(partition: "Partition") -> str:
     """SHA-256 of what a partition claims: complex, places, knots, patterns, snaps, and which decision."""
     what = (
-        [tuple(layer) for layer in partition.layers],
+        [tuple(as_row(layer)) for layer in partition.layers],
         partition.decide,
         partition.exact,
         partition.output_shape,
@@ -31,6 +33,11 @@ def partition_digest(partition: "Partition") -> str:
         digest.update(repr((block.first_face, block.n_faces)).encode())
         for name in ("knots", "bits", "frozen"):
             _update(digest, name, getattr(block, name))
+    if partition.staged is not None:
+        staged = partition.staged
+        digest.update(partition_digest(staged.fine).encode())
+        for name in ("region_of", "face", "vertex", "edge_of"):
+            _update(digest, name, getattr(staged, name))
     return digest.hexdigest()
 
 

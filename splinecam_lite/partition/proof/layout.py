@@ -34,12 +34,12 @@ class BitLayout(NamedTuple):
 
 
 def layout_of(program: Program) -> BitLayout:
-    """Return the layout of the patterns of a program."""
+    """Return the layout of the patterns of a program without maxima."""
     layout = np.array(program.pattern_layout, np.int64).reshape(-1, 3)
     first, n_breakpoints, n_neurons = layout.T.copy()
     last = first + n_breakpoints * n_neurons
     is_knot = np.zeros(int(-(-last.max(initial=0) // 64) * 64), bool)
-    for op, start, n in zip(program.preactivation_ops, first, n_neurons, strict=True):
+    for op, start, n in zip(program.pattern_ops, first, n_neurons, strict=True):
         shape = program.shapes[op.inputs[0]]
         for jump in op.jumps:  # type: ignore[union-attr]
             is_knot[start : start + n] = jump.detach().broadcast_to(shape).reshape(-1).cpu().numpy() != 0

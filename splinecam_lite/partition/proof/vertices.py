@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from splinecam_lite.network.exact.forms import ExactProgram
+from splinecam_lite.network.exact.zeros import comparison_bits, zero_everywhere
 from splinecam_lite.partition.certificate import Decisions, Failure, SnappedIncidence
 from splinecam_lite.partition.proof.crossings import best_crossing, rounded
 from splinecam_lite.partition.proof.exact import ExactStage, Point
@@ -98,7 +99,7 @@ class VertexProof:
         self.groups: dict[int, Group] = {}
         self.labels, self.lines, self.scales, self.may_snap = labels, lines, scales, may_snap
         self.complex, self.domain = partition.complex, partition.plane.domain
-        self.size = float(np.abs(self.domain).max())
+        self.size, self.comparisons = float(np.abs(self.domain).max()), comparison_bits(exact.program)
         self.stage = ExactStage(exact, self.codes, self.domain, partition.patterns)
         self.failures: list[Failure] = []
         self.snapped: list[SnappedIncidence] = []
@@ -213,12 +214,24 @@ class VertexProof:
             self.decisions += Decisions(bounded=found.bounded, float64=found.single)
             here = ~far[found.open.row]
             zero, row, knot = (part[here] for part in (found.open.zero, found.open.row, found.open.knot))
+            zero = self._ties(self.face[some[row]], knot, zero)
             self._add_zeros(some[row[zero]], knot[zero])
             self.decisions += Decisions(float64=int(zero.sum()))
             self._open.append((some[row[~zero]], knot[~zero]))
             if sum(len(v) for v, _ in self._open) > OPEN_AT_ONCE:
                 self._close()
         return np.concatenate(lost)
+
+    def _ties(self, face: np.ndarray, knot: np.ndarray, zero: np.ndarray) -> np.ndarray:
+        """Tell which signs are known to be 0, comparisons of two zeros included."""
+        asked = np.flatnonzero(~zero & (knot < self.layout.n_bits))
+        asked = asked[self.comparisons[knot[asked]]]
+        if len(asked):
+            faces, row = np.unique(face[asked], return_inverse=True)
+            patterns = self.partition.patterns(faces)
+            zero = zero.copy()
+            zero[asked] = zero_everywhere(self.exact.program, patterns, row.reshape(-1), knot[asked])
+        return zero
 
     def _uncertain_places(self, points: Points, found: GroupSigns, rows: np.ndarray) -> np.ndarray:
         """Tell which float places may be farther from the exact ones than is stated for them, (n,) bool."""

@@ -30,7 +30,7 @@ from splinecam_lite.errors import ModelError
 from splinecam_lite.network.magnitudes import evaluate_with_magnitudes
 from splinecam_lite.network.program import KnotsOp, Program
 from splinecam_lite.network.segments import Segment
-from splinecam_lite.partition.layers import Layer
+from splinecam_lite.partition.layers import Layer, approximation_of, kind_of
 
 Array = NDArray[np.float64]
 
@@ -90,11 +90,11 @@ class _Refinement:
 
 
 def layers_along(program: Program) -> tuple[Layer, ...]:
-    """Return the layers of a piecewise-linear program, with their place in a pattern."""
+    """Return the layers of a piecewise-linear program without maxima, with their place in a pattern."""
     return tuple(
-        Layer(name, n_neurons, n_breakpoints, first_bit)
-        for name, (first_bit, n_breakpoints, n_neurons) in zip(
-            program.layer_names, program.pattern_layout, strict=True
+        Layer(name, n_neurons, n_breakpoints, first_bit, kind_of(op), approximation_of(op))
+        for name, op, (first_bit, n_breakpoints, n_neurons) in zip(
+            program.pattern_names, program.pattern_ops, program.pattern_layout, strict=True
         )
     )
 
@@ -107,7 +107,7 @@ def flat_per_neuron(tensors: tuple[Tensor, ...], shape: tuple[int, ...]) -> Arra
 def knot_bits(program: Program, layers: tuple[Layer, ...]) -> NDArray[np.int64]:
     """Return the pattern bits of all knots, ascending: of breakpoints where the slope jumps."""
     found = [np.empty(0, np.int64)]
-    for layer, op in zip(layers, program.preactivation_ops, strict=True):
+    for layer, op in zip(layers, program.pattern_ops, strict=True):
         assert isinstance(op, KnotsOp)
         jumps = flat_per_neuron(op.jumps, program.shapes[op.inputs[0]])
         found.append(layer.first_bit + np.flatnonzero(jumps))

@@ -5,9 +5,11 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from splinecam_lite.engine.comparisons import Comparisons
 from splinecam_lite.errors import ComplexError, PredicateError, SliceError
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.segments import Segment
+from splinecam_lite.partition.approximations import approximated_layers
 from splinecam_lite.partition.layers import Layer, decode
 from splinecam_lite.partition.report import output_residual
 from splinecam_lite.partition.segments.along import knot_bits, layers_along, march
@@ -15,6 +17,7 @@ from splinecam_lite.partition.segments.pieces import Maps, maps_of_pieces
 from splinecam_lite.partition.segments.report import Decisions, SegmentReport, SegmentSnaps
 from splinecam_lite.partition.segments.result import SegmentPartition
 from splinecam_lite.partition.segments.walk import walk
+from splinecam_lite.partition.staged import canonical, comparisons_of
 
 Array = NDArray[np.float64]
 
@@ -57,24 +60,39 @@ def partition_segment(program: Program, segment: Segment, *, exact: bool = False
         )
     program.require_piecewise_linear()
     begin = time.perf_counter()
-    layers = layers_along(program)
-    found = march(program, segment, layers)
+    compared, comparisons = program.compared(), comparisons_of(program)
+    layers = layers_along(compared)
+    found = march(compared, segment, layers)
     if exact:
-        proved = walk(program, segment, knot_bits(program, layers), found.patterns)
-        t, widths, patterns = proved.t, proved.widths, proved.patterns
-        maps = maps_of_pieces(program, layers, segment, t, patterns)
+        proved = walk(compared, segment, knot_bits(compared, layers), found.patterns)
+        t, widths, patterns = _joined(comparisons, proved.t, proved.widths, proved.patterns)
+        maps = maps_of_pieces(compared, layers, segment, t, patterns)
         outputs = _at_breaks(maps, t)
         wide = widths > NARROW
         residual, n_checked = output_residual(program, segment, maps.middle[wide], maps.value[wide])
         snaps, decisions = found.snaps[:0], Decisions(proved.n_float, proved.n_rational)
     else:
-        t, widths, patterns, outputs = found.t, np.diff(found.t), found.patterns, found.outputs
+        _check_order(found.t, found.patterns)
+        t, widths, patterns = _joined(comparisons, found.t, np.diff(found.t), found.patterns)
+        outputs = found.outputs if comparisons is None else found.outputs[np.searchsorted(found.t, t)]
         snaps, decisions = found.snaps, None
-        _check_order(t, patterns)
         residual, n_checked = output_residual(program, segment, t, outputs)
     seconds = time.perf_counter() - begin
-    report = SegmentReport(_decoded(snaps, layers, segment), decisions, residual, n_checked, seconds)
-    return SegmentPartition(segment, program, t, widths, outputs, patterns, layers, report)
+    report = SegmentReport(
+        _decoded(snaps, layers, segment), decisions, residual, n_checked, seconds, approximated_layers(layers)
+    )
+    return SegmentPartition(segment, program, t, widths, outputs, patterns, layers, report, comparisons)
+
+
+def _joined(
+    comparisons: Comparisons | None, t: Array, widths: Array, patterns: NDArray[np.uint64]
+) -> tuple[Array, Array, NDArray[np.uint64]]:
+    """Join neighbouring pieces with the same winners of all maxima: breaks, widths, canonical patterns."""
+    if comparisons is None:
+        return t, widths, patterns
+    patterns = canonical(comparisons, patterns.copy())
+    first = np.flatnonzero(np.r_[True, (patterns[1:] != patterns[:-1]).any(axis=1)])
+    return np.append(t[first], t[-1]), np.add.reduceat(widths, first), patterns[first]
 
 
 def _at_breaks(maps: Maps, t: Array) -> Array:

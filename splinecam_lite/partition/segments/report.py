@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from splinecam_lite.partition.approximations import Approximated, in_full
+
 
 class SegmentSnaps(NamedTuple):
     """Knots that were taken to pass through a vertex that they miss by rounding."""
@@ -43,6 +45,8 @@ class SegmentReport:
         Largest difference between outputs here and the network's own, over ``n_checked`` places, in units of
         what the last layer adds up.
     seconds : float
+    approximated : tuple of (str, Approximation)
+        Layers that stand for a smooth activation; as in `splinecam_lite.partition.report.Report`.
     """
 
     snaps: SegmentSnaps
@@ -50,6 +54,7 @@ class SegmentReport:
     output_residual: float
     n_checked: int
     seconds: float
+    approximated: Approximated = ()
 
     @property
     def n_snaps(self) -> int:
@@ -60,5 +65,5 @@ class SegmentReport:
         how = f"{self.n_snaps} snaps" if self.decisions is None else f"decided exactly: {self.decisions}"
         return (
             f"outputs right to {self.output_residual:.1e} of their scale at {self.n_checked} places; {how}; "
-            f"{self.seconds:.2f} s"
+            f"{self.seconds:.2f} s" + (f"\n{in_full(self.approximated)}" if self.approximated else "")
         )

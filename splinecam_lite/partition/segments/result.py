@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from splinecam_lite.engine.comparisons import Comparisons
 from splinecam_lite.errors import ModelError
 from splinecam_lite.network.polygon import array as as_array
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.segments import Segment
+from splinecam_lite.partition.approximations import briefly
 from splinecam_lite.partition.layers import Layer, decode, unpack
 from splinecam_lite.partition.segments.pieces import (
     Maps,
@@ -20,6 +22,7 @@ from splinecam_lite.partition.segments.pieces import (
     maps_of_pieces,
 )
 from splinecam_lite.partition.segments.report import SegmentReport
+from splinecam_lite.partition.staged import border_bits
 
 Array = NDArray[np.float64]
 
@@ -64,6 +67,8 @@ class SegmentPartition:
         Activation patterns, packed as those of a `Partition`.
     layers : tuple of Layer
     report : SegmentReport
+    comparisons : Comparisons or None
+        Where the network has maxima, what their patterns' bits compare.
 
     Examples
     --------
@@ -86,6 +91,7 @@ class SegmentPartition:
     patterns: NDArray[np.uint64]
     layers: tuple[Layer, ...]
     report: SegmentReport
+    comparisons: Comparisons | None = None
 
     def __post_init__(self) -> None:
         for numbers in (self.t, self.widths, self.outputs, self.patterns, *self.report.snaps):
@@ -128,7 +134,7 @@ class SegmentPartition:
 
     @cached_property
     def _linear_pieces(self) -> NDArray[np.int64]:
-        equal = equal_neighbours(self.program, self.segment, self._maps, self.patterns)
+        equal = equal_neighbours(self.program.compared(), self.segment, self._maps, self.patterns)
         labels = np.concatenate(([0], np.cumsum(~equal)))
         labels.setflags(write=False)
         return labels
@@ -139,13 +145,17 @@ class SegmentPartition:
 
     def __repr__(self) -> str:
         known = f", {self.n_linear_pieces:,} linear pieces" if "_linear_pieces" in vars(self) else ""
-        return f"<SegmentPartition: {self.n_pieces:,} activation pieces{known}>"
+        approximation = briefly(self.layers)
+        return (
+            f"<SegmentPartition: {self.n_pieces:,} activation pieces{known}"
+            f"{', ' if approximation else ''}{approximation}>"
+        )
 
     # ---- places ------------------------------------------------------------------------------------
 
     @cached_property
     def _knots(self) -> SegmentKnots:
-        changed = self.patterns[1:] ^ self.patterns[:-1]
+        changed = border_bits(self.comparisons, self.patterns)
         octets = np.ascontiguousarray(changed).astype("<u8", copy=False).view(np.uint8)
         rows, words = np.nonzero(changed)
         inside = np.unpackbits(octets.reshape(*changed.shape, 8)[rows, words], axis=1, bitorder="little")
@@ -192,7 +202,7 @@ class SegmentPartition:
 
     @cached_property
     def _maps(self) -> Maps:
-        maps = maps_of_pieces(self.program, self.layers, self.segment, self.t, self.patterns)
+        maps = maps_of_pieces(self.program.compared(), self.layers, self.segment, self.t, self.patterns)
         for numbers in maps:
             numbers.setflags(write=False)
         return maps
@@ -259,7 +269,7 @@ class SegmentPartition:
         if not 0 <= chosen < self.n_outputs:
             raise ModelError(f"output={output}, but the outputs are 0 to {self.n_outputs - 1}")
         mean = integral_of_gradient(
-            self.program, self.layers, self.segment, self.t, self.widths, self.patterns, chosen
+            self.program.compared(), self.layers, self.segment, self.t, self.widths, self.patterns, chosen
         )
         return (self.segment.end - self.segment.start).reshape(mean.shape) * mean
 
@@ -277,5 +287,6 @@ class SegmentPartition:
         except ModelError as error:
             lines.append(f"  linear pieces are not counted: {error}")
         for number, (layer, n) in enumerate(zip(self.layers, self.crossings(), strict=True)):
-            lines.append(f"  layer {number} '{layer.name}': {n:,} knots crossed, {layer.n_neurons:,} neurons")
+            of = "neurons" if layer.kind == "activation" else "comparisons"
+            lines.append(f"  layer {number} '{layer.name}': {n:,} knots crossed, {layer.n_neurons:,} {of}")
         return "\n".join([*lines, str(self.report)])
