@@ -23,7 +23,7 @@ from splinecam_lite.engine.exact import Decisions
 from splinecam_lite.engine.finished import Finished
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.plan import Plan, Tuning
-from splinecam_lite.engine.propagate import Block, advance, set_bits, whole_domain
+from splinecam_lite.engine.propagate import FEW_KNOTS, Block, advance, is_long, set_bits, whole_domain
 from splinecam_lite.engine.sinks import Collected, Sink
 from splinecam_lite.engine.snaps import NONE
 from splinecam_lite.engine.subdivide import Mesh
@@ -78,6 +78,8 @@ def cut(block: Block, tuning: Tuning) -> list[Piece]:
     """Divide ``block`` into pieces and number the seams between them."""
     mesh = block.mesh
     n_pieces = max(2, -(-block.n_vertices // tuning.piece_vertices))
+    if is_long(block):
+        n_pieces = max(n_pieces, 2 * len(block.knots) // FEW_KNOTS)
     parts = _halve(_centroids(block.C, mesh.face_ptr, mesh.face_vertex), np.arange(block.n_faces), n_pieces)
     piece_of = np.empty(block.n_faces, np.int64)
     for i, faces in enumerate(parts):

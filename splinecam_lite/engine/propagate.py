@@ -140,9 +140,24 @@ def advance(block: Block, plan: Plan, schedule: Schedule, tuning: Tuning) -> boo
 
 
 def _too_large(block: Block, tuning: Tuning, row_bytes: int) -> bool:
+    if block.n_faces == 1:
+        return False
     rows = 3 + len(block.knots)
     taken = rows * (row_bytes + 16 * block.n_vertices)  # C before a cut and after it
-    return block.n_faces > 1 and (block.n_vertices > tuning.block_vertices or taken > tuning.block_bytes)
+    return block.n_vertices > tuning.block_vertices or taken > tuning.block_bytes or is_long(block)
+
+
+FEW_KNOTS = 128
+LONG = 5.0
+
+
+def is_long(block: Block) -> bool:
+    """Tell whether a block has far more knots than lines across a round domain make so many vertices with.
+
+    In a thin strip vertices grow as K, not as K^2: half of it costs a quarter, for there is nothing that a
+    larger block would spare.
+    """
+    return len(block.knots) > max(FEW_KNOTS, LONG * block.n_vertices**0.5)
 
 
 def _affine(block: Block, step: AffineStep) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from splinecam_lite.errors import ModelError, NotPiecewiseLinear
 from splinecam_lite.network.chain import Chain
+from splinecam_lite.network.digest import feed
 from splinecam_lite.network.maxima import written_out
 from splinecam_lite.network.ops import (
     AffineOp,
@@ -385,12 +386,16 @@ class Program:
         str
             64 hexadecimal digits; equal for programs that agree in all constants, bit for bit.
         """
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.sha256(repr((self.shapes, self.output, str(self.dtype))).encode())
         for op in self.ops:
             digest.update(repr((op.kind, op.inputs, op.output)).encode())
             for name, part in sorted(vars(op).items()):
                 if name not in ("where", "approximation") and not (name == "comparison" and part is None):
-                    _update(digest, name, part)
+                    feed(digest, name, part)
         return digest.hexdigest()
 
 
@@ -421,29 +426,3 @@ def _cast(op: Op, dtype: torch.dtype, device: torch.device) -> Op:
     if isinstance(op, KnotsOp) and op.approximation is not None and dtype != torch.float64:
         parts["approximation"] = op.approximation._replace(proved_error=float("inf"))  # rounded
     return replace(op, **parts)
-
-
-def _update(digest: Any, name: str, part: Any) -> None:
-    """Feed one attribute of an op into a hash."""
-    digest.update(name.encode())
-    match part:
-        case Tensor():
-            digest.update(repr((part.dtype, tuple(part.shape))).encode())
-            # A copy, not contiguous(): a tensor of one entry is contiguous whatever its strides are, and then
-            # cannot be viewed as bytes.
-            flat = part.detach().cpu().reshape(-1).clone(memory_format=torch.contiguous_format)
-            digest.update(flat.view(torch.uint8).numpy().tobytes())
-        case Chain():
-            digest.update(part.signature().encode())
-            _update(digest, "constants", part.constants)
-        case Mapping():
-            for key, tensor in sorted(part.items()):
-                _update(digest, key, tensor)
-        case tuple() if part and isinstance(part[0], Tensor):
-            for tensor in part:
-                _update(digest, name, tensor)
-        case Comparison():
-            for field_, entries in part._asdict().items():
-                _update(digest, field_, torch.as_tensor(entries))
-        case _:
-            digest.update(repr(part).encode())

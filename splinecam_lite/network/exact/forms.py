@@ -93,7 +93,8 @@ class ExactProgram:
     NotPiecewiseLinear
         If an op is neither affine nor a piecewise-linear activation.
     ModelError
-        If an affine op rounds in ways that cannot be undone (a sum with a factor of 0.3), or a shape does not fit.
+        If an affine op rounds in ways that cannot be undone (a sum with a factor of 0.3), or a shape does
+        not fit.
 
     Examples
     --------
