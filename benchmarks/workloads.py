@@ -101,10 +101,10 @@ def square_through(points: torch.Tensor, half_width: float) -> Slice:
     return Slice.around(points.mean(0), half_width, directions=points[1:] - points[0])
 
 
-def digit_classifier() -> tuple[nn.Module, Slice]:
-    """784-200x3-10 trained on 1,000 digits, on the plane of three of them."""
+def digit_classifier(depth: int = 3) -> tuple[nn.Module, Slice]:
+    """784-200x3-10, or deeper, trained on 1,000 digits, on the plane of three of them."""
     x, y, *_ = load_digits(1000, seed=0)
-    model = fit(seeded(0, lambda: mlp(784, 200, 200, 200, 10)), x, y, steps=300, batch=200, lr=1e-3)
+    model = fit(seeded(0, lambda: mlp(784, *[200] * depth, 10)), x, y, steps=300, batch=200, lr=1e-3)
     # The three digits lie 6.4 to 7.6 from their mean: the square holds them.
     return model, square_through(x[:3], half_width=8.0)
 
@@ -244,6 +244,7 @@ WORKLOADS = (
     Workload("lines-1000", "1,000 random lines, [-1,1]^2", lambda: random_lines(1000)),
     Workload("spirals", "2-96x3-3 trained on three spirals, [-1,1]^2", trained_classifier),
     Workload("digits", "784-200x3-10 trained on 1,000 digits, plane of three", digit_classifier),
+    Workload("digits-4", "784-200x4-10, the same", lambda: digit_classifier(4)),
     Workload(
         "convnet", "4 conv + 2 linear, 54,528 neurons, half-width 0.2", convnet, no_peer="no convolution"
     ),

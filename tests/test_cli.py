@@ -219,6 +219,44 @@ def test_an_approximation_says_so(folder, monkeypatch, capsys):
     assert "certifies the approximation, not the network itself: layer '1'" in out
 
 
+def test_count(user, capsys):
+    assert main(["count", "net.py:build", "--box", "-1", "1", "--memory", "64MB", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    part = sc.partition(load_model("net.py:build", None), sc.Slice.box(-1, 1))
+    knots = part.counts_by_layer()[0].n_knots
+    assert out.startswith(f"{part.n_regions} activation regions\n  areas from ")
+    assert f"layer 0 '1': {knots} knots of 6 neurons, " in out
+    assert "outputs right to" in out
+
+
+def test_counts_of_an_approximation_say_so(user, capsys):
+    assert main(["count", "net.py:smooth", "--box", "-2", "2", "--approximate", "gelu=1e-2"]) == 0
+    assert "activation regions, of an approximation (gelu within 0.00998)\n" in capsys.readouterr().out
+
+
+def test_a_partition_is_stored_once(user, tmp_path, capsys):
+    words = [
+        "partition",
+        "net.py:build",
+        "--box",
+        "-1",
+        "1",
+        "--store",
+        str(tmp_path / "a"),
+        "--memory",
+        "1GiB",
+    ]
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    stored = sc.StoredPartition.open(tmp_path / "a")
+    assert first == f"{stored.tally.summary()}\n{tmp_path / 'a'} holds all of it\n"
+    assert stored.load(load_model("net.py:build", None)).n_regions == stored.n_regions > 1
+    assert main(words) == 0
+    assert capsys.readouterr().out == first  # the seconds too: it was read, not computed
+    assert main([*words, "--decide", "argmin"]) == 2
+    assert "holds a partition of another decision" in capsys.readouterr().err
+
+
 REFUSED = {
     "a MODEL without a name": (["net.py", "--box", "-1", "1"], "MODEL is 'net.py'; give FILE.py:NAME"),
     "no such file": (["nett.py:build", "--box", "-1", "1"], "there is no file nett.py"),
@@ -270,6 +308,18 @@ REFUSED = {
     "no figure": (["net.py:build", "--box", "-1", "1", "--plot", "a.txt"], "must end in .png or .pdf"),
     "no threads": (["net.py:build", "--box", "-1", "1", "--threads", "0"], "--threads is 0"),
     "half a normalisation": (["net.py:build", "--box", "-1", "1", "--normalise", "1"], "give MEAN STD"),
+    "no amount of memory": (
+        ["net.py:build", "--box", "-1", "1", "--memory", "much"],
+        "--memory is 'much'; give bytes, or an amount such as '2GB'",
+    ),
+    "a figure of what is on disk": (
+        ["net.py:build", "--box", "-1", "1", "--store", "part", "--plot", "a.png"],
+        "--store keeps the partition on disk and --plot needs it in memory",
+    ),
+    "a folder of the user's own": (
+        ["net.py:build", "--box", "-1", "1", "--store", "."],
+        "'.' is not a partition's folder; name another one, or an empty one",
+    ),
     "no zero of three": (["net.py:build", "--box", "-1", "1", "--decide", "zero"], "needs one output"),
     "no such node": (["net.py:build", "--box", "-1", "1", "--output", "act"], "no node or module 'act'"),
 }
@@ -372,6 +422,8 @@ def test_demo_hands_over_to_the_study(
         (OSError(errno.ENOSPC, "No space left on device", "a.npz"), 1, "No space left on device: a.npz"),
         (MemoryError(), 1, "out of memory"),
         (sc.ComplexError("V - E + F = 2"), 1, "V - E + F = 2"),
+        (sc.MemoryBudgetError("the first 9 regions take 5 MB"), 1, "the first 9 regions take 5 MB"),
+        (OSError(errno.ENOENT, "no such folder: did not fit in '/gone'"), 1, ": no such folder: did not fit"),
         (Refusal("no"), 2, "no"),
     ],
 )

@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from splinecam_lite.cli import options
 from splinecam_lite.cli.console import stage
 from splinecam_lite.cli.files import check_installed, check_writable, finished_file, is_network_file
 from splinecam_lite.cli.inputs import (
+    check_kept,
     check_network,
     many_points,
     normalisation,
@@ -21,10 +22,12 @@ from splinecam_lite.cli.inputs import (
     slice_points,
     tolerances_of,
 )
+from splinecam_lite.cli.refusal import Refusal
 from splinecam_lite.cli.warmup import COMPILE_SECONDS, compile_at_first_use, use_every_kernel
 
 if TYPE_CHECKING:
     from splinecam_lite.network.program import Program
+    from splinecam_lite.network.slices import Slice
 
 FIGURES = (".png", ".pdf", ".svg", ".jpg")
 
@@ -49,14 +52,8 @@ def partition(given: options.Partition) -> None:
     check_writable("--plot", given.plot, FIGURES)
     check_writable("--certify", given.certify, (".json",))
     check_installed(given.out)
-    check_network(given)
-    tolerances = tolerances_of(given)
-    points = slice_points(given)
-    _import_engine()
-    plane = slice_of(given, points)
-    program = _program(given, plane.input_shape)
-    if tolerances:
-        program = program.approximated(tolerances)
+    check_kept(given)
+    program, plane, points = _on_slice(given)
     from splinecam_lite.partition.partition import partition
 
     if given.certify is not None:
@@ -65,7 +62,12 @@ def partition(given: options.Partition) -> None:
         ExactProgram.on_slice(program, plane)  # refuses now what could not be proved after the work
     compile_at_first_use()
     decide = None if given.decide == "auto" else given.decide
-    result = partition(program, plane, decide=decide, exact=given.exact, threads=given.threads)
+    limits: Any = {"memory": given.memory, "threads": given.threads}
+    if given.store is not None:
+        stored = partition(program, plane, decide=decide, store=given.store, **limits)
+        print(f"{stored.tally.summary()}\n{stored.folder} holds all of it")
+        return
+    result = partition(program, plane, decide=decide, exact=given.exact, **limits)
     print(result.summary())
     if given.out is not None:
         with stage(f"writing {given.out}"):
@@ -88,6 +90,32 @@ def partition(given: options.Partition) -> None:
         certificate.save(given.certify)
         print(f"{certificate}\nwrote {given.certify}")
         certificate.raise_if_failed()
+
+
+def count(given: options.CountRegions) -> None:
+    """Count the regions of a slice; print how many there are and how large, and the knots of each layer."""
+    program, plane, _ = _on_slice(given)
+    from splinecam_lite.partition.tally import count
+
+    compile_at_first_use()
+    print(count(program, plane, memory=given.memory, threads=given.threads).summary())
+
+
+def _on_slice(given: options.OnSlice) -> "tuple[Program, Slice, np.ndarray | None]":
+    """Return the network, smooth activations approximated as asked, the slice, and what it goes through."""
+    check_network(given)
+    tolerances = tolerances_of(given)
+    points = slice_points(given)
+    _import_engine()
+    from splinecam_lite.partition.memory import memory_budget
+
+    try:
+        memory_budget(given.memory)
+    except ValueError as error:
+        raise Refusal(f"--{error}") from error
+    plane = slice_of(given, points)
+    program = _program(given, plane.input_shape)
+    return program.approximated(tolerances) if tolerances else program, plane, points
 
 
 def complexity(given: options.Complexity) -> None:

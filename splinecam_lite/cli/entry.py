@@ -15,7 +15,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from splinecam_lite.errors import CertificateError, ComplexError, PredicateError, SplineCamError
+from splinecam_lite.errors import (
+    CertificateError,
+    ComplexError,
+    MemoryBudgetError,
+    PredicateError,
+    SplineCamError,
+)
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -43,16 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _end("interrupted", INTERRUPTED)
     except (CertificateError, ComplexError, PredicateError) as error:
         return _end(f"{error} (perhaps a defect of splinecam_lite: if no remedy helps, report it)", FAILED)
+    except MemoryBudgetError as error:
+        return _end(str(error), FAILED)
     except SplineCamError as error:
         return _end(str(error), REFUSED)
     except FileNotFoundError as error:
+        if error.filename is None:  # one without a name: no place for temporary files
+            return _end(str(error.strerror), FAILED)
         return _end(f"there is no file {error.filename}", REFUSED)
     except BrokenPipeError:
         # The reader of the output has gone; Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        return _end(f"{error.strerror or error}: {error.filename or 'no file named'}", FAILED)
+        named = f": {error.filename}" if error.filename else ""
+        return _end(f"{error.strerror or error}{named}", FAILED)
     except MemoryError:
         return _end("out of memory; take a smaller slice", FAILED)
     finally:
@@ -83,6 +94,7 @@ def _run(words: list[str]) -> int:
 
     run = {
         options.Partition: commands.partition,
+        options.CountRegions: commands.count,
         options.Complexity: commands.complexity,
         options.Demo: commands.demo,
         options.Warmup: commands.warmup,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from splinecam_lite.cli.files import check_exists, is_network_file, read_array
-from splinecam_lite.cli.options import Complexity, Network, Partition
+from splinecam_lite.cli.options import Complexity, Network, OnSlice, Partition
 from splinecam_lite.cli.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -44,13 +44,27 @@ def check_network(given: Network) -> None:
         raise Refusal(f"--input-shape is {_words(given.input_shape)}; all sizes must be positive")
 
 
+def check_kept(given: Partition) -> None:
+    """Refuse to keep a partition on disk and to make something of the whole of it.
+
+    Raises
+    ------
+    Refusal
+    """
+    for name in ("out", "plot", "certify", "exact"):
+        if given.store is not None and getattr(given, name):
+            raise Refusal(
+                f"--store keeps the partition on disk and --{name} needs it in memory; leave one of them out"
+            )
+
+
 def normalisation(given: Network) -> tuple[list[float], list[float]] | None:
     """Return mean and std, an entry for each channel, or None."""
     half = len(given.normalise) // 2
     return (list(given.normalise[:half]), list(given.normalise[half:])) if half else None
 
 
-def tolerances_of(given: Partition) -> dict[str, float]:
+def tolerances_of(given: OnSlice) -> dict[str, float]:
     """Return the largest error of each activation that is to be approximated.
 
     Raises
@@ -85,7 +99,7 @@ def many_points(given: Complexity) -> np.ndarray:
     return _shaped(points, given)
 
 
-def slice_points(given: Partition) -> np.ndarray | None:
+def slice_points(given: OnSlice) -> np.ndarray | None:
     """Return the inputs that the slice is made from: three, or one, or None with ``--box``.
 
     Raises
@@ -115,7 +129,7 @@ def slice_points(given: Partition) -> np.ndarray | None:
     return None
 
 
-def slice_of(given: Partition, points: np.ndarray | None) -> "Slice":
+def slice_of(given: OnSlice, points: np.ndarray | None) -> "Slice":
     """Return the slice through or around the inputs of `slice_points`, or the box."""
     from splinecam_lite.network.slices import Slice
 
@@ -127,7 +141,7 @@ def slice_of(given: Partition, points: np.ndarray | None) -> "Slice":
     return Slice.around(points[0], given.radius, seed=given.seed)
 
 
-def _centre(given: Partition, file: str) -> np.ndarray:
+def _centre(given: OnSlice, file: str) -> np.ndarray:
     """Return the input of ``--around`` as the only row."""
     if given.radius is None:
         raise Refusal("--around needs --radius, the half-width of the square in input units")

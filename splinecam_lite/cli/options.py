@@ -12,6 +12,8 @@ from tyro.conf import Positional, arg, subcommand
 Word = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
 Data = Annotated[str | None, arg(metavar="FILE", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+Folder = Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")]
+Amount = Annotated[str | None, arg(metavar="AMOUNT", help_behavior_hint="")]
 Words = Annotated[tuple[str, ...], arg(metavar="NAME=ERROR ...", help_behavior_hint="")]
 Length = Annotated[float | None, arg(metavar="LENGTH", help_behavior_hint="")]
 Numbers = Annotated[tuple[float, ...], arg(metavar="NUMBER ...", help_behavior_hint="")]
@@ -40,8 +42,8 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Partition(Network):
-    """Compute the exact partition of a network on a slice, given by one of --points, --around and --box."""
+class OnSlice(Network):
+    """A network on a slice."""
 
     points: Data = None
     """Three inputs (3, *input shape) in a .npy or .npz file, or FILE.npz:ARRAY: the slice through them."""
@@ -64,11 +66,22 @@ class Partition(Network):
     seed: int = 0
     """With --around: seed of its two random directions."""
 
-    decide: Literal["auto", "argmax", "argmin", "zero"] = "auto"
-    """What the decision boundary is of; auto: argmax of several outputs, the zero set of one."""
-
     approximate: Words = ()
     """Smooth activations to make piecewise linear, and within what error, e.g. gelu=1e-3 tanh=1e-3."""
+
+    memory: Amount = None
+    """What the work may take, e.g. 2GB; the regions do not depend on it. Default: half of what is free."""
+
+    threads: Count = None
+    """Threads to work with; the result does not depend on it. Default: all cores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition(OnSlice):
+    """Compute the exact partition of a network on a slice, given by one of --points, --around and --box."""
+
+    decide: Literal["auto", "argmax", "argmin", "zero"] = "auto"
+    """What the decision boundary is of; auto: argmax of several outputs, the zero set of one."""
 
     exact: bool = False
     """Decide every sign without rounding. Default: a knot within 2^-40 of a vertex passes through it."""
@@ -85,8 +98,17 @@ class Partition(Network):
     color_by: Literal["class", "area", "norm", "pattern", "none"] = "class"
     """What the colour of a region says in the figure."""
 
-    threads: Count = None
-    """Threads to work with; the result does not depend on it. Default: all cores."""
+    store: Folder = None
+    """Write the partition to this folder, block by block, and keep none of it in memory. Goes on where an
+    earlier run was stopped. splinecam_lite.StoredPartition.open reads it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountRegions(OnSlice):
+    """Count and measure the regions and knots of a slice, given by one of --points, --around and --box.
+
+    Takes little memory, however many there are.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +154,7 @@ class Info:
 
 Command = (
     Annotated[Partition, subcommand("partition")]
+    | Annotated[CountRegions, subcommand("count")]
     | Annotated[Complexity, subcommand("complexity")]
     | Annotated[Demo, subcommand("demo")]
     | Annotated[Warmup, subcommand("warmup")]

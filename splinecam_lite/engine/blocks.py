@@ -12,6 +12,7 @@ seam and order along it, and two sides that disagree are found there.
 """
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import numpy as np
 from splinecam_lite.engine.complex import edge_faces
 from splinecam_lite.engine.exact import Decisions
 from splinecam_lite.engine.finished import Finished
+from splinecam_lite.engine.heap import give_back, resident_bytes
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.plan import Plan, Tuning
 from splinecam_lite.engine.propagate import FEW_KNOTS, Block, advance, is_long, set_bits, whole_domain
@@ -221,6 +223,10 @@ def stream_blocks(
         _Work(plan, tuning, sink, progress).run(threads)
 
 
+STEPS_TO_TIDY = 8
+"""Blocks from one look at the process's memory to the next."""
+
+
 class _Work:
     """What the threads share: the stack of pieces, and the sink."""
 
@@ -233,6 +239,7 @@ class _Work:
         self.waiting.push([whole_domain(plan)])
         self.state, self.sinking = threading.Condition(), threading.Lock()
         self.busy, self.failed = 0, False
+        self.steps, self.held_before = itertools.count(1), resident_bytes()
 
     def run(self, threads: int) -> None:
         """Work until nothing waits; the first error of any thread is raised when all have stopped."""
@@ -266,6 +273,7 @@ class _Work:
             try:
                 pieces = self.step(item)
                 del item
+                self.tidy()
                 with self.state:
                     self.waiting.push(pieces)
                     self.busy -= 1
@@ -273,6 +281,13 @@ class _Work:
             except BaseException:
                 self.fail()
                 raise
+
+    def tidy(self) -> None:
+        """Now and then, see that freed memory does not add up."""
+        if next(self.steps) % STEPS_TO_TIDY == 0 and self.held_before is not None:
+            held = resident_bytes()
+            if held is not None and held - self.held_before > self.tuning.held_bytes:
+                give_back()
 
     def step(self, item: Piece | Block) -> list[Piece]:
         """Take one block on; return the pieces into which it was cut, none if it is finished."""

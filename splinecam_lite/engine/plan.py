@@ -98,6 +98,8 @@ class Tuning(NamedTuple):
     """A block whose columns, on the way through the next operations, take more is cut as well."""
     waiting_bytes: int = 1 << 32
     """What blocks hold that were cut and wait for their pieces; the rest of them goes to a file."""
+    held_bytes: int = 1 << 62
+    """What the process may hold beyond what it did at the start, before freed memory is given back."""
     result_bytes: int | None = None
     """What finished blocks may take that are kept in memory, sewing included; None is no limit."""
 

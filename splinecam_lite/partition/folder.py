@@ -173,16 +173,23 @@ class BlockFolder:
             file.write(json.dumps(content, indent=1).encode())
 
     def _read_cuts(self) -> dict[tuple[int, ...], int]:
-        """Read the list of cuts, and drop a last line that was not written to its end."""
+        """Read the list of cuts up to the first line that is not whole; the rest is written anew."""
         file = self.path / "cuts.jsonl"
         if not file.exists():
             return {}
-        lines = file.read_bytes().split(b"\n")
-        if lines[-1]:
-            with open(file, "r+b") as whole:
-                whole.truncate(sum(len(line) + 1 for line in lines[:-1]))
-        cuts = (json.loads(line) for line in lines[:-1])
-        return {_path_of(cut["block"]): cut["pieces"] for cut in cuts}
+        pieces, good = {}, 0
+        for line in file.read_bytes().splitlines(keepends=True):
+            try:
+                cut = json.loads(line)
+                pieces[_path_of(cut["block"])] = int(cut["pieces"])
+            except (ValueError, KeyError, TypeError):
+                break
+            if not line.endswith(b"\n"):
+                break
+            good += len(line)
+        with open(file, "r+b") as whole:
+            whole.truncate(good)
+        return pieces
 
     def write_cut(self, path: tuple[int, ...], n_pieces: int) -> None:
         """Write down that a block was cut."""

@@ -39,7 +39,7 @@ def memory_budget(memory: str | float | None) -> int:
         if match is None or isinstance(memory, bool):
             raise ValueError
         n_bytes = int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2] or " "))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ValueError(f"memory is {memory!r}; give bytes, or an amount such as '2GB'") from None
     if n_bytes < SMALLEST:
         raise ValueError(f"memory is {memory!r}; it must be at least {SMALLEST // 10**6} MB")
@@ -75,5 +75,6 @@ def within(tuning: Tuning, budget: int, threads: int) -> Tuning:
     return tuning._replace(
         block_bytes=budget // (2 * max(threads, 2)),
         waiting_bytes=budget // 4,
+        held_bytes=budget // 2,
         result_bytes=3 * budget // 4,
     )

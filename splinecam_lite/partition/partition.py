@@ -207,8 +207,12 @@ def partition(
             "decide": decide, "exact": exact, "memory": memory, "threads": threads, "progress": progress
         }  # fmt: skip
         return sized(program, target, lambda domain: partition(program, domain, _tuning=_tuning, **same))
-    if around is not None or between is not None or regions is not None:
-        raise SliceError("the domain is the slice that was given; leave around, between and regions out")
+    given = any(wish is not None for wish in (around, between, regions, directions))
+    if given or shape != "disc" or seed != 0:
+        raise SliceError(
+            "the domain is the slice that was given; leave around, between, regions, shape, directions and "
+            "seed out"
+        )
     program = as_program(model, plane, output, normalise, approximate)
     if isinstance(plane, Segment):
         if decide is not None:

@@ -9,15 +9,10 @@ import torch
 from splinecam_lite.engine.lines import FormsOf
 from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan
 from splinecam_lite.engine.predicate import WORD, knot_tolerance
-from splinecam_lite.network.chain import Chain
 from splinecam_lite.network.magnitudes import evaluate_with_magnitudes
 from splinecam_lite.network.program import AffineOp, KnotsOp, Program
 from splinecam_lite.network.slices import Slice
-
-ENTRIES_AT_ONCE = 1 << 17
-"""Entries of inputs and outputs that a convolution gets at a time. It unfolds its whole batch, nine times as
-large, before it multiplies: 300 rows of 16 x 32 x 32 take 390 MB and, all at once, five times as long as in
-batches whose unfolding stays in the cache."""
+from splinecam_lite.partition.batches import batch_size, rows_at_once, unfolds
 
 
 def _in_batches(linear: Callable[..., torch.Tensor], rows_at_once: int) -> Callable[..., np.ndarray]:
@@ -77,21 +72,31 @@ def preactivation_scales(program: Program, plane: Slice) -> list[np.ndarray]:
     """
     program = program.compared()
     points = torch.as_tensor(plane.lift(_scale_points(plane)), dtype=torch.float64)
-    knots = [op for op in program.ops if isinstance(op, KnotsOp)]
+    scales: list[torch.Tensor] = []
     with torch.inference_mode():
-        scales = [
-            step.input_magnitudes[0].amax(dim=0).flatten()
-            for step in evaluate_with_magnitudes(program, points)
-            if isinstance(step.op, KnotsOp)
-        ]
-        nudged = program.run(_nudged(points), keep={op.inputs[0] for op in knots})
-        values = program.run(points, keep=nudged)
-        for i, op in enumerate(knots):
-            shaken = (nudged[op.inputs[0]] - values[op.inputs[0]]).abs().amax(dim=0).flatten()
-            scales[i] = torch.maximum(scales[i], AMPLIFIED * shaken)
-            # A second activation in a row whose first is 0 at all points: of its own it has no scale.
-            scales[i] = torch.where(scales[i] > 0.0, scales[i], scales[i].amax())
+        at_once = batch_size(program, len(points))
+        for some, shaken in zip(points.split(at_once), _nudged(points).split(at_once), strict=True):
+            found = _scales_at(program, some, shaken)
+            scales = list(map(torch.maximum, scales, found)) if scales else found
+        # A second activation in a row whose first is 0 at all points: of its own it has no scale.
+        scales = [torch.where(scale > 0.0, scale, scale.amax()) for scale in scales]
     return [scale.numpy() for scale in scales]
+
+
+def _scales_at(program: Program, points: torch.Tensor, shaken: torch.Tensor) -> list[torch.Tensor]:
+    """Return the scales at some points, and at the same ones as changed by rounding; see above."""
+    knots = [op for op in program.ops if isinstance(op, KnotsOp)]
+    scales = [
+        step.input_magnitudes[0].amax(dim=0).flatten()
+        for step in evaluate_with_magnitudes(program, points)
+        if isinstance(step.op, KnotsOp)
+    ]
+    nudged = program.run(shaken, keep={op.inputs[0] for op in knots})
+    values = program.run(points, keep=nudged)
+    for i, op in enumerate(knots):
+        moved = (nudged[op.inputs[0]] - values[op.inputs[0]]).abs().amax(dim=0).flatten()
+        scales[i] = torch.maximum(scales[i], AMPLIFIED * moved)
+    return scales
 
 
 def _nudged(points: torch.Tensor) -> torch.Tensor:
@@ -105,21 +110,19 @@ def _nudged(points: torch.Tensor) -> torch.Tensor:
 def output_scale(program: Program, plane: Slice) -> np.ndarray:
     """Return what the terms of each output add up to, at most, at the same points, (n_outputs,)."""
     points = torch.as_tensor(plane.lift(_scale_points(plane)), dtype=torch.float64)
-    program, added = program.compared(), points.abs()
+    program, scales = program.compared(), []
     with torch.inference_mode():
-        for step in evaluate_with_magnitudes(program, points):
-            if step.op.output == program.output:
-                added = step.added
-        return added.amax(dim=0).flatten().numpy()
+        for some in points.split(batch_size(program, len(points))):
+            added = some.abs()
+            for step in evaluate_with_magnitudes(program, some):
+                if step.op.output == program.output:
+                    added = step.added
+            scales.append(added.amax(dim=0).flatten())
+        return torch.stack(scales).amax(dim=0).numpy()
 
 
 def _per_neuron(tensor: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
     return torch.broadcast_to(tensor.detach(), shape).reshape(-1).double().numpy().copy()
-
-
-def unfolds(op: AffineOp) -> bool:
-    """Tell whether an op is a convolution, which copies its batch many times over."""
-    return isinstance(op.linear, Chain) and any("conv" in step.target for step in op.linear.steps)
 
 
 def make_plan(program: Program, plane: Slice, forms_of: FormsOf | None = None) -> Plan:
@@ -141,9 +144,9 @@ def make_plan(program: Program, plane: Slice, forms_of: FormsOf | None = None) -
         if isinstance(op, AffineOp):
             shape = program.shapes[op.output]
             bias = None if op.bias is None else torch.broadcast_to(op.bias.detach(), shape).numpy()
-            entries = sum(prod(program.shapes[v]) for v in (*op.inputs, op.output))
-            rows = max(1, ENTRIES_AT_ONCE // max(1, entries))
-            linear = _in_batches(op.linear, rows) if unfolds(op) else _as_arrays(op.linear)
+            linear = _as_arrays(op.linear)
+            if unfolds(op):
+                linear = _in_batches(op.linear, rows_at_once(program, op))
             steps.append(AffineStep(op.inputs, op.output, linear, bias))
         elif isinstance(op, KnotsOp):
             shape = program.shapes[op.inputs[0]]

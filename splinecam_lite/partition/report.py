@@ -15,6 +15,7 @@ from splinecam_lite.network.program import Program
 from splinecam_lite.network.segments import Segment
 from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition.approximations import Approximated, approximated_layers, in_full
+from splinecam_lite.partition.batches import batch_size
 from splinecam_lite.partition.layers import Layer, decode
 
 OUTPUT_ROUNDING = 2.0**-30
@@ -253,7 +254,8 @@ def output_residual(
         step = -(-len(required) // MOST_CHECKED)
         sample = np.concatenate((sample, required[::step]))
     sample = np.unique(sample)
-    batches = [sample[i : i + BATCH] for i in range(0, len(sample), BATCH)]
+    at_once = batch_size(program, BATCH)
+    batches = [sample[i : i + at_once] for i in range(0, len(sample), at_once)]
     with torch.inference_mode():
         expected = np.concatenate([program.run(plane.lift(xy[some])).flatten().numpy() for some in batches])
         scale = _output_scale(program, plane.lift(xy[sample[:: -(-len(sample) // SCALE_POINTS)]]))
@@ -282,19 +284,24 @@ def _changes_nearby(program: Program, plane: Slice | Segment, xy: np.ndarray) ->
         return np.zeros(0)
     step = PLACE_ROUNDING * float(np.abs(plane.domain if isinstance(plane, Slice) else 1.0).max())
     axes = step * np.eye(2) if xy.ndim == 2 else np.array([step])
+    moves = [way * axis for axis in axes for way in (1.0, -1.0)]
+    changes, at_once = [], batch_size(program, BATCH)
     with torch.inference_mode():
-        here = program.run(plane.lift(xy)).flatten(1)
-        near = [program.run(plane.lift(xy + way * axis)).flatten(1) for axis in axes for way in (1.0, -1.0)]
-        changes = torch.stack([(y - here).abs().amax(dim=1) for y in near])
-    return changes.amax(dim=0).numpy()
+        for start in range(0, len(xy), at_once):
+            some = xy[start : start + at_once]
+            here = program.run(plane.lift(some)).flatten(1)
+            near = [program.run(plane.lift(some + move)).flatten(1) for move in moves]
+            changes.append(torch.stack([(y - here).abs().amax(dim=1) for y in near]).amax(dim=0))
+    return torch.cat(changes).numpy()
 
 
 def _output_scale(program: Program, x: np.ndarray) -> float:
     """What the network's last operations add up to, at most, over a batch of inputs."""
-    points = torch.from_numpy(x)
-    added = points.abs()
-    program = program.compared()
-    for step in evaluate_with_magnitudes(program, points):
-        if step.op.output == program.output:
-            added = step.added
-    return float(added.max())
+    program, largest = program.compared(), 0.0
+    for points in torch.from_numpy(x).split(batch_size(program, len(x))):
+        added = points.abs()
+        for step in evaluate_with_magnitudes(program, points):
+            if step.op.output == program.output:
+                added = step.added
+        largest = max(largest, float(added.max()))
+    return largest

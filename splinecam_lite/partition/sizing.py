@@ -128,10 +128,12 @@ def wanted(
         raise SliceError(f"regions is {regions!r}; it must be a whole number from 1 up")
     if shape != "disc" and shape != "square":
         raise SliceError(f"the shape is {shape!r}; it must be 'disc' or 'square'")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise SliceError(f"seed is {seed!r}; it must be a whole number from 0 up")
     if between is None:
         return Wanted(int(regions), centre=around, shape=shape, directions=directions, seed=seed)
-    if len(between) != 2:
-        raise SliceError(f"between holds {len(between)} inputs; it must be two, (x1, x2)")
+    if not hasattr(between, "__len__") or len(between) != 2:
+        raise SliceError(f"between is {between!r:.60}; it must be two inputs, (x1, x2)")
     return Wanted(int(regions), ends=(between[0], between[1]), directions=directions, seed=seed)
 
 
@@ -168,25 +170,26 @@ def sized(program: Program, target: Wanted, run: Callable[[Slice], Partition]) -
     size = search.first_guess()
     seconds = time.perf_counter() - begin
     runs: list[tuple[float, int]] = []
-    best: Partition | None = None
+    part: Partition | None = None
     effort = 0
     while effort <= EFFORT * max(target.regions, CHEAP) and len(runs) < RUNS:
+        part = None  # one at a time: each may take all the memory there is
         part = run(target.plane(size))
         runs.append((size, part.n_regions))
         effort += max(0, part.n_regions - CHEAP)
-        if best is None or _misses(part.n_regions, target) < _misses(best.n_regions, target):
-            best = part
-        del part
-        if _misses(best.n_regions, target) <= np.log1p(TOLERANCE):
+        if _misses(part.n_regions, target) <= np.log1p(TOLERANCE):
             break
         following = search.next_size(runs)
         if following is None:
             break
         size = following
-    assert best is not None
     _require_reached(search, runs, target)
+    best = min(runs, key=lambda run: _misses(run[1], target))[0]
+    if part is None or best != runs[-1][0]:
+        part = None
+        part = run(target.plane(best))
     found = Sizing(target.regions, target.what, runs, signs.n_points, seconds)
-    return replace(best, report=replace(best.report, sizing=found))
+    return replace(part, report=replace(part.report, sizing=found))
 
 
 def _misses(n_regions: int, target: Wanted) -> float:

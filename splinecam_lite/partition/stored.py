@@ -15,6 +15,7 @@ from torch import nn
 from splinecam_lite.engine.blocks import stream_blocks
 from splinecam_lite.engine.engine import assembled, retried
 from splinecam_lite.engine.finished import Finished
+from splinecam_lite.engine.kernels import source_digest
 from splinecam_lite.engine.maps import face_maps
 from splinecam_lite.engine.plan import Plan, Tuning
 from splinecam_lite.engine.sewing import sew
@@ -243,6 +244,10 @@ class _OnDisk:
         return self._folder.done(path)
 
 
+MORE_MEMORY = 2
+"""Times the share of a block that a run may go on with; free memory, its default, is never quite the same."""
+
+
 def write_partition(
     program: Program,
     plane: Slice,
@@ -263,7 +268,9 @@ def write_partition(
         If the disk is full, for example; what was written stays, and the next run goes on from there.
     """
     begin = time.perf_counter()
-    target = BlockFolder(Path(folder), plane, {"network": program.digest(), "decision": decision})
+    target = BlockFolder(
+        Path(folder), plane, {"network": program.digest(), "decision": decision, "engine": source_digest()}
+    )
     if target.is_complete():
         return StoredPartition.open(target.path)
 
@@ -281,6 +288,12 @@ def write_partition(
             return StoredPartition.open(target.path)
         if target.tuning is not None:
             kept = {name: getattr(target.tuning, name) for name in CUTTING}
+            if kept["block_bytes"] > MORE_MEMORY * tuning.block_bytes:
+                raise FileError(
+                    f"'{target.path}' was begun with blocks of {kept['block_bytes'] / 1e6:,.0f} MB at most; "
+                    f"now only {tuning.block_bytes / 1e6:,.0f} MB are allowed. Allow as much memory as then "
+                    "(memory=), on as few threads, or begin anew in another folder"
+                )
             tuning = tuning._replace(**kept)
         done, _ = retried(written, tuning)
         tally = done.counts.tally(program, plane, time.perf_counter() - begin)

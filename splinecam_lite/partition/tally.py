@@ -21,6 +21,8 @@ from splinecam_lite.errors import ComplexError, SliceError
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.segments import Segment
 from splinecam_lite.network.slices import Slice
+from splinecam_lite.partition.approximations import briefly
+from splinecam_lite.partition.counts import counted
 from splinecam_lite.partition.door import as_program, thread_count
 from splinecam_lite.partition.layers import Layer, layers_of
 from splinecam_lite.partition.memory import memory_budget, within
@@ -45,6 +47,8 @@ class LayerTally(NamedTuple):
     """Different (neuron, breakpoint) pairs that have a knot in the domain."""
     knot_length: float
     """Length of the set where some neuron of the layer has a knot, in input units."""
+    kind: str = "activation"
+    """``"activation"``, or ``"max"`` for a round of a maximum: its neurons are comparisons of two values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,8 @@ class Tally:
         Knots that were moved onto a vertex; one on a seam counts on each side.
     n_blocks : int
     seconds : float
+    approximation : str
+        Where smooth activations were replaced by piecewise-linear ones: which, and by how much they differ.
 
     Examples
     --------
@@ -95,14 +101,39 @@ class Tally:
     n_snaps: int
     n_blocks: int
     seconds: float
+    approximation: str = ""
 
     def __repr__(self) -> str:
         """``Tally(2 activation regions, ...)``."""
         length = sum(layer.knot_length for layer in self.layers)
         return (
-            f"Tally({self.n_regions:,} activation regions on {self.plane.area:.6g} square input units, knots "
-            f"{length:.6g} input units long, {self.n_blocks:,} blocks, {self.seconds:.2f} s)"
+            f"Tally({self._regions()} on {self.plane.area:.6g} square input units, knots {length:.6g} input "
+            f"units long, {self.n_blocks:,} blocks, {self.seconds:.2f} s)"
         )
+
+    def _regions(self) -> str:
+        words = counted(self.n_regions, "activation region")
+        return f"{words}, {self.approximation}" if self.approximation else words
+
+    def summary(self) -> str:
+        """Return what was counted as text: regions, a line for each layer, residuals."""
+        lines = [
+            self._regions(),
+            f"  areas from {self.smallest_area:.3g} to {self.largest_area:.3g} of {self.plane.area:.6g} "
+            "square input units",
+        ]
+        for number, layer in enumerate(self.layers):
+            lines.append(
+                f"  layer {number} '{layer.name}': {layer.n_knots:,} knots of {layer.n_neurons:,} "
+                f"{'neurons' if layer.kind == 'activation' else 'comparisons'}, "
+                f"{layer.knot_length:.6g} input units long"
+            )
+        lines.append(
+            f"outputs right to {self.output_residual:.1e} of their scale at {self.n_checked} vertices, "
+            f"areas to {self.area_residual:.1e}; {self.n_snaps:,} snaps; {self.n_blocks:,} blocks, "
+            f"{self.seconds:.2f} s"
+        )
+        return "\n".join(lines)
 
 
 def count(
@@ -145,14 +176,17 @@ def count(
         plan = make_plan(program, plane)
         tuning = _tuning or within(tuning_for(plan), budget, n_threads)
 
-        def counted(tuning: Tuning) -> Counts:
+        def all_counted(tuning: Tuning) -> Counts:
             counts = Counts.of(program, plan)
             stream_blocks(plan, tuning, counts, n_threads, show)
             counts.close()
             return counts
 
-        counts, _ = retried(counted, tuning)
+        counts, _ = retried(all_counted, tuning)
         return counts.tally(program, plane, time.perf_counter() - begin)
+
+
+NOTHING = np.empty(0, np.int64)
 
 
 class Counted(NamedTuple):
@@ -252,7 +286,7 @@ class Counts:
         self._n_snaps += prepared.n_snaps
         self._add_areas(prepared.histogram, *prepared.extremes)
         self._knots |= prepared.knots
-        self._blocks.append(prepared)
+        self._blocks.append(prepared._replace(histogram=NOTHING, knots=NOTHING))
 
     def _add_areas(self, histogram: np.ndarray, smallest: float, largest: float) -> None:
         self._histogram += histogram
@@ -336,6 +370,7 @@ class Counts:
                 layer.n_neurons,
                 int(bits[layer.first_bit : layer.first_bit + layer.n_breakpoints * layer.n_neurons].sum()),
                 float(length),
+                layer.kind,
             )
             for layer, length in zip(self._layers, self._lengths, strict=True)
         )
@@ -352,6 +387,7 @@ class Counts:
             n_snaps=self._n_snaps,
             n_blocks=len(self._blocks),
             seconds=seconds,
+            approximation=briefly(self._layers),
         )
 
 

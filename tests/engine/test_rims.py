@@ -78,7 +78,10 @@ def test_there_are_seams_to_pair():
 
 
 def test_a_single_block_has_no_rim():
-    for layers in (random_layers(np.random.default_rng(0), 2, 5, 1), random_layers(np.random.default_rng(0), 2, 1)):
+    for layers in (
+        random_layers(np.random.default_rng(0), 2, 5, 1),
+        random_layers(np.random.default_rng(0), 2, 1),
+    ):
         _, (rim,) = blocks_of(dense_plan(layers), Tuning())
         assert len(rim.seam) == len(rim.faces) == rim.n_vertices == 0
         assert len(pair_rims([rim]).lengths) == 0

@@ -1,4 +1,4 @@
-"""The stack of waiting pieces: order, what goes to disk and when, and that nobody can tell from the result."""
+"""The stack of waiting pieces: order, what goes to disk and when, and that no result tells."""
 
 import errno
 import os
@@ -87,7 +87,9 @@ def test_the_last_pushed_are_taken_first_and_in_order():
     assert left == [*second, *first[1:]]
 
 
-@pytest.mark.parametrize(("n_kept", "on_disk"), [(3, []), (2, [(0,)]), (1, [(0,), (1,)]), (0, [(0,), (1,), (2,)])])
+@pytest.mark.parametrize(
+    ("n_kept", "on_disk"), [(3, []), (2, [(0,)]), (1, [(0,), (1,)]), (0, [(0,), (1,), (2,)])]
+)
 def test_what_waits_longest_goes_to_disk_and_no_more_than_must(n_kept, on_disk, set_aside):
     blocks = [large_block((i,)) for i in range(3)]
     before = [[array.copy() for array in arrays_of(block)] for block in blocks]
@@ -173,7 +175,9 @@ def test_a_full_disk_is_named_with_the_remedy(threads, monkeypatch):
 
 def test_a_folder_for_temporary_files_that_is_gone(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(OSError, match="did not fit in '.*gone'; free space there, name another folder in TMPDIR"):
+    with pytest.raises(
+        OSError, match=r"did not fit in '.*gone'; free space there, name another folder in TMPDIR"
+    ):
         run_blocks(plan_of(1), TINY._replace(waiting_bytes=0))
 
 

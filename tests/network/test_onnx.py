@@ -345,14 +345,17 @@ def test_weights_outside_of_the_folder_are_not_read(tmp_path: Path) -> None:
 
 def test_the_output_is_named_by_a_value_a_node_or_an_entry() -> None:
     model = mlp(outputs=["y", "h"])
-    whole = Program.from_onnx(model)
+    for output in (None, 2):
+        with pytest.raises(ModelError, match="has 2 outputs; name one as output: y, h"):
+            Program.from_onnx(model, output=output)
+    whole = Program.from_onnx(model, output="y")
     assert whole.output_shape == (3,)
     x = RNG.normal(size=(4, 2))
     for name in ("z", "the z"):
         cut = Program.from_onnx(model, output=name)
         np.testing.assert_allclose(cut.run(x).numpy(), x @ W1.T + B1, atol=1e-14)
         assert cut.layer_names == ()
-    entry = Program.from_onnx(model, output=2)
+    entry = Program.from_onnx(mlp(), output=2)
     np.testing.assert_array_equal(entry.run(x).numpy(), whole.run(x)[:, 2].numpy())
     with pytest.raises(ModelError, match="no value or node 'hh'; there is 'h'"):
         Program.from_onnx(model, output="hh")

@@ -162,7 +162,7 @@ def test_a_strip_has_the_pieces_of_its_axis_at_least_and_a_square_s_regions_at_m
         ({"around": CENTRE, "regions": True}, "regions is True"),
         ({"around": CENTRE, "regions": 5, "shape": "diamond"}, "must be 'disc' or 'square'"),
         ({"between": (CENTRE, CENTRE), "regions": 5}, "the two inputs are the same"),
-        ({"between": (CENTRE,), "regions": 5}, "between holds 1 inputs"),
+        ({"between": (CENTRE,), "regions": 5}, r"it must be two inputs, \(x1, x2\)"),
         ({"around": [0.0, 0.0, 0.0], "regions": 5}, "3"),
     ],
 )

@@ -9,8 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from splinecam_lite import ComplexError, ModelError, Partition, Program, Segment, Slice, SliceError, Tally
-from splinecam_lite import count, partition
+from splinecam_lite import (
+    ComplexError,
+    ModelError,
+    Partition,
+    Program,
+    Segment,
+    Slice,
+    SliceError,
+    Tally,
+    count,
+    partition,
+)
 from splinecam_lite.engine.plan import Tuning
 from splinecam_lite.engine.sewing import SeamMismatch
 from splinecam_lite.partition import tally as module
@@ -37,7 +47,7 @@ def convnet() -> tuple[Program, Slice, Partition]:
 
 
 def assert_binned(histogram: np.ndarray, areas: np.ndarray, whole: float) -> None:
-    """Below every power of two lie as many areas as the bins say, but for those that are it up to rounding."""
+    """Below every power of two lie as many areas as the bins say, those on it up to rounding aside."""
     assert histogram.sum() == len(areas)
     assert len(histogram) == 1 - SMALLEST_SHARE
     below = np.cumsum(histogram)
@@ -151,7 +161,9 @@ def test_the_bins_are_where_the_docstring_says():
     found = count(model, Slice.box(0, 1))
     bins = np.flatnonzero(found.area_histogram)
     shares = [2.0**-9, 0.25 - 2.0**-9, 0.75]
-    assert [2.0 ** (i - 61) <= share < 2.0 ** (i - 60) for i, share in zip(bins, shares, strict=True)] == [True] * 3
+    assert [2.0 ** (i - 61) <= share < 2.0 ** (i - 60) for i, share in zip(bins, shares, strict=True)] == [
+        True
+    ] * 3
     assert found.smallest_area == shares[0]
     assert found.largest_area == shares[2]
 
@@ -214,7 +226,9 @@ def test_a_block_that_is_wrong_is_found(monkeypatch):
 
 def test_a_tally_in_words():
     found = count(mlp(2, 12, 1), Slice.box(-1, 1))
-    assert repr(found).startswith(f"Tally({found.n_regions} activation regions on 4 square input units, knots ")
+    assert repr(found).startswith(
+        f"Tally({found.n_regions} activation regions on 4 square input units, knots "
+    )
 
 
 def test_what_is_refused():

@@ -1,12 +1,12 @@
 """A process that writes partitions to folders in children of its own, which the tests interrupt.
 
-Each line of its stdin is ``FOLDER THREADS OPTION``. It answers with the child's number, and when that has
-ended with its exit status: 0, or 3 for an error, whose text is on the same line. Kernels are compiled and
-imported once, before the first child, so a child is at work within milliseconds.
+To ``FOLDER THREADS OPTION`` on its stdin it answers ``child NUMBER``. To the line after that it answers, as
+soon as the child has ended, ``ended STATUS TEXT``: 0, or 3 for an error, whose text it is. Until then the
+number is the child's, also after its end. Kernels are compiled and imported once, before the first child, so
+a child is at work within milliseconds.
 """
 
 import os
-import resource
 import sys
 import time
 
@@ -38,6 +38,8 @@ def child(model: Program, folder: str, threads: int, option: str) -> str:
     """Write the partition to a folder; return what went wrong, or nothing."""
     BlockFolder.write = slowed(BlockFolder.write)
     if option == "no-room":
+        import resource  # not on Windows
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))  # fewer bytes than a block takes
     try:
         partition(model, PLANE, store=folder, threads=threads, progress=False, _tuning=TUNING)
@@ -50,7 +52,7 @@ def main() -> None:
     model = program()
     partition(model, PLANE, _tuning=TUNING, threads=1)
     print("ready", flush=True)
-    for line in sys.stdin:
+    for line in iter(sys.stdin.readline, ""):
         folder, threads, option = line.split()
         read, write = os.pipe()
         pid = os.fork()
@@ -60,11 +62,12 @@ def main() -> None:
             os.write(write, said.encode()[:1000])
             os._exit(3 if said else 0)
         os.close(write)
-        print(pid, flush=True)
+        print("child", pid, flush=True)
+        sys.stdin.readline()
         _, status = os.waitpid(pid, 0)
         said = os.read(read, 1000).decode().replace("\n", " ")
         os.close(read)
-        print(os.waitstatus_to_exitcode(status), said, flush=True)
+        print("ended", os.waitstatus_to_exitcode(status), said, flush=True)
 
 
 if __name__ == "__main__":

@@ -72,9 +72,12 @@ class Graph:
         Raises
         ------
         ModelError
-            If there is no such value or node.
+            If there is no such value or node, or none is named and the graph has several outputs.
         """
         if output is None:
+            if len(self.outputs) != 1:
+                names = ", ".join(self.outputs)
+                raise ModelError(f"{self.name} has {len(self.outputs)} outputs; name one as output: {names}")
             return self.outputs[0]
         choices = {n.name: n.output[0] for n in self.nodes if n.name and n.output}
         choices |= {name: name for n in self.nodes for name in n.output if name}

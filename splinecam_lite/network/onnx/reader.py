@@ -35,8 +35,8 @@ def read_onnx(
     normalise : (mean, std), optional
         The program computes ``network((x - mean) / std)``; as in `splinecam_lite.Traced.program`.
     output : str or int, optional
-        Name of a value or a node of the graph, or the number of an entry of its first output, flattened.
-        Default: the first output.
+        Name of a value or a node of the graph, or the number of an entry of its only output, flattened.
+        Default: the only one.
 
     Returns
     -------
