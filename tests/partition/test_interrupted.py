@@ -105,6 +105,25 @@ def test_a_block_cut_short_by_a_power_cut_is_computed_again(left, copy, whole, m
     assert sorted(paths) == [path for path, _ in files[2:4]]
 
 
+@pytest.mark.parametrize("line", [b"\0\0\0\n", b"[1]\n", b'{"block": "root.x", "pieces": 2}\n'])
+def test_a_line_of_the_cuts_that_means_nothing(line, copy, whole, model):
+    """As after a power cut: what comes before it counts, the rest is written anew."""
+    file = copy / "cuts.jsonl"
+    first, *others = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([first, line, *others]))
+    (copy / "counts.json").unlink()
+    assert again(model, copy).digest == whole.digest
+
+
+def test_a_run_does_not_go_on_with_blocks_that_are_too_large_for_it(tmp_path, model):
+    folder = tmp_path / "part"
+    large, small = (TUNING._replace(block_bytes=n) for n in (10**9, 10**8))
+    partition(model, PLANE, store=folder, threads=1, _tuning=large)
+    (folder / "counts.json").unlink()
+    with pytest.raises(FileError, match="blocks of 1,000 MB at most; now only 100 MB are allowed"):
+        partition(model, PLANE, store=folder, threads=1, _tuning=small)
+
+
 @pytest.mark.parametrize("torn", [1, 7, 20, "half", "all", "gone", "garbage"])
 def test_a_list_of_cuts_that_is_not_whole(torn, copy, whole, model, monkeypatch):
     """Its last line, or more: then some blocks are cut again, and those that are there are found again."""

@@ -17,9 +17,10 @@ from splinecam_lite import MemoryBudgetError, Partition, Program, Slice, count, 
 from splinecam_lite.engine import blocks, waiting
 from splinecam_lite.engine.plan import Tuning, tuning_for
 from splinecam_lite.engine.propagate import Block
-from splinecam_lite.partition import memory
+from splinecam_lite.partition import memory, planning
+from splinecam_lite.partition.batches import ENTRIES_AT_ONCE, batch_size
 from splinecam_lite.partition.memory import SMALLEST, available, memory_budget, within
-from splinecam_lite.partition.planning import make_plan
+from splinecam_lite.partition.planning import make_plan, output_scale, preactivation_scales
 from tests.partition.networks import mlp
 from tests.partition.test_max import network
 
@@ -278,3 +279,22 @@ def test_tuning_of_a_network_keeps_to_its_part():
     program, plane = convnet()
     tuning = tuning_for(make_plan(program, plane))
     assert within(tuning, 10**9, 2)[:3] == tuning[:3]
+
+
+def test_more_memory_than_any_number():
+    with pytest.raises(ValueError, match="give bytes, or an amount"):
+        memory_budget("9" * 400)
+
+
+def test_convolutions_get_few_points_at_once():
+    """What a network's own checks run through it fits in the memory too: 64 points at once took 180 MB."""
+    wide = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 32 * 32, 2))
+    program = Program.from_module(wide.eval(), (3, 32, 32))
+    assert 1 <= batch_size(program, 64) * (3 + 32) * 32 * 32 <= ENTRIES_AT_ONCE
+    plane = Slice.around(np.zeros((3, 32, 32)), 0.01, seed=0)
+    scales, outputs = preactivation_scales(program, plane), output_scale(program, plane)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "batch_size", lambda program, most: most)
+        for few, all_ in zip(scales, preactivation_scales(program, plane), strict=True):
+            np.testing.assert_allclose(few, all_, rtol=1e-12)
+        np.testing.assert_allclose(outputs, output_scale(program, plane), rtol=1e-12)

@@ -1,6 +1,7 @@
 """Domains sized by a wanted number of regions: it is met, cheaply, or the refusal says what there is."""
 
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 from benchmarks.workloads import ResNet18, natural_image
 from splinecam_lite import Partition, Program, Slice, SliceError, SplineCamError, partition
 from splinecam_lite.partition.sign_changes import SignChanges
-from splinecam_lite.partition.sizing import Wanted, _Discs
+from splinecam_lite.partition.sizing import Wanted, _Discs, sized, wanted
 
 torch.set_num_threads(1)
 
@@ -247,3 +248,29 @@ def test_the_number_foretold_of_random_lines_is_right() -> None:
         model[0].bias.copy_(torch.from_numpy(rng.uniform(-1, 1, n)))
     search = _Discs(SignChanges(Program.from_module(model, (2,))), Wanted(1, centre=[0.0, 0.0]))
     assert search._crossings(1.0, 60, 40) == pytest.approx(n / 2, rel=0.05)
+
+
+def test_one_partition_at_a_time() -> None:
+    """Each may take all the memory there is."""
+    kept: list[weakref.ref[Partition]] = []
+
+    def run(plane: Slice) -> Partition:
+        assert not [part for part in kept if part() is not None]
+        part = partition(program, plane)
+        kept.append(weakref.ref(part))
+        return part
+
+    runs = []
+    for regions in (40, 300, 3000):
+        program = Program.from_module(mlp(2, 300, 1, seed=1), (2,))
+        kept.clear()
+        part = sized(program, wanted([3.0, 1.0], None, regions, "disc", None, 0), run)
+        assert near(part, regions)
+        runs.append(len(kept))
+    assert max(runs) > 1
+
+
+@pytest.mark.parametrize("wish", [{"shape": "square"}, {"seed": 3}, {"directions": np.eye(2)}])
+def test_wishes_for_a_size_do_not_go_with_a_slice(wish: dict) -> None:
+    with pytest.raises(SliceError, match="leave around, between, regions, shape, directions and seed out"):
+        partition(mlp(2, 4, 1), Slice.box(-1, 1), **wish)
