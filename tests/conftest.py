@@ -1,6 +1,7 @@
 """What every test run shares: hypothesis profiles, one torch thread, no window, a clean random state."""
 
 import os
+import signal
 
 # Before numpy and torch start their thread pools: two test processes share two cores. The engine's own
 # threads are plain ones and asked for by argument, so tests can still compare one thread with two.
@@ -22,6 +23,12 @@ hypothesis.settings.register_profile("ci", derandomize=True, max_examples=40, da
 hypothesis.settings.register_profile("dev", max_examples=200, **_shared)
 hypothesis.settings.register_profile("nojit", derandomize=True, max_examples=5, database=None, **_shared)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+# Run in the background by a script, a process ignores Ctrl-C, and so do all that it starts; tests of Ctrl-C
+# start some.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -69,8 +69,8 @@ def test_counts_by_layer():
         model[2].bias.fill_(1.0)
     part = partition(model, Slice.box(-1, 1))
     first, second = part.counts_by_layer()
-    assert first == ("1", 4, 3, 4, 4.0)
-    assert second == ("3", 2, 0, 0, 0.0)
+    assert first == ("1", 4, 3, 4, 4.0, "activation")
+    assert second == ("3", 2, 0, 0, 0.0, "activation")
     assert part.knot_lengths().tolist() == [4.0, 0.0]
     assert part.report.n_merged_edges == 2
     assert "layer 0 '1': 3 knots of 4 neurons, 4 input units long, on 4 edges" in part.summary()

@@ -173,7 +173,7 @@ def test_what_is_refused(options: dict, complaint: str) -> None:
 
 
 def test_a_slice_and_a_number_of_regions_exclude_each_other() -> None:
-    with pytest.raises(SliceError, match="leave around, between and regions out"):
+    with pytest.raises(SliceError, match="leave around, between, regions, shape, directions and seed out"):
         partition(mlp(2, 8, 1), Slice.box(-1, 1), regions=5)
 
 
