@@ -61,6 +61,13 @@ def _float64_program(
 
 
 def decision_of(decide: str | None, program: Program) -> str:
+    """Return how outputs are taken for a decision: what was asked for, or what suits their number.
+
+    Raises
+    ------
+    ModelError
+        If ``decide`` is unknown, or does not suit the number of outputs.
+    """
     n_outputs = torch.Size(program.output_shape).numel()
     if decide is None:
         return "zero" if n_outputs == 1 else "argmax"
@@ -75,6 +82,13 @@ def decision_of(decide: str | None, program: Program) -> str:
 
 
 def thread_count(threads: int | None) -> int:
+    """Return the number of threads asked for, or of the cores that this process may use.
+
+    Raises
+    ------
+    ValueError
+        Unless it is a whole number from 1 up.
+    """
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:

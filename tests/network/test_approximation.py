@@ -40,8 +40,7 @@ CASES = st.one_of(
     st.builds(lambda a, s: ("elu", (("alpha", a), ("input_scale", s))), st.floats(-3.0, 3.0), SIZES),
     st.builds(lambda a: ("celu", (("alpha", a),)), SIZES),
 )
-# Below 1, what a sigmoid rises by: nothing is left to be bent within that.
-TOLERANCES = st.floats(-5.0, -0.5).map(lambda power: 10.0**power)
+TOLERANCES = st.floats(-5.0, 0.0).map(lambda power: 10.0**power)
 EVERY = [(name, ()) for name in sorted(TORCH)] + [("gelu", (("approximate", "tanh"),))]
 
 
