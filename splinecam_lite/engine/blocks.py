@@ -20,16 +20,18 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from splinecam_lite.engine.complex import edge_faces
+from splinecam_lite.engine.cutting import Carried
 from splinecam_lite.engine.exact import Decisions
+from splinecam_lite.engine.extraction import extract_block
 from splinecam_lite.engine.finished import Finished
 from splinecam_lite.engine.heap import give_back, resident_bytes
+from splinecam_lite.engine.interrupts import current_stop, go_on
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.plan import Plan, Tuning
-from splinecam_lite.engine.propagate import FEW_KNOTS, Block, advance, is_long, set_bits, whole_domain
+from splinecam_lite.engine.propagate import FEW_KNOTS, Block, advance, is_long, whole_domain
 from splinecam_lite.engine.sinks import Collected, Sink
 from splinecam_lite.engine.snaps import NONE
-from splinecam_lite.engine.subdivide import Mesh
-from splinecam_lite.engine.values import common_bits, fold_rows, folding, select, select_bits
+from splinecam_lite.engine.values import Folding, fold_rows
 from splinecam_lite.engine.waiting import Piece, Waiting, let_go
 from splinecam_lite.errors import ModelError
 
@@ -52,7 +54,7 @@ def _halve(centroids: np.ndarray, faces: np.ndarray, n_pieces: int) -> list[np.n
     if n_pieces <= 1 or len(faces) <= 1:
         return [faces]
     points = centroids[faces]
-    axis = int(np.ptp(points, axis=0).argmax())
+    axis = int(points[:, 0].max() - points[:, 0].min() < points[:, 1].max() - points[:, 1].min())
     first = n_pieces // 2
     middle = max(1, len(faces) * first // n_pieces)
     order = np.argpartition(points[:, axis], middle) if middle < len(faces) else np.arange(len(faces))
@@ -94,59 +96,26 @@ def cut(block: Block, tuning: Tuning) -> list[Piece]:
     return [Piece((*block.path, i), block, faces) for i, faces in enumerate(parts)]
 
 
-@kernel
-def extract(mesh, faces, n_vertices):
-    """Return the mesh of ``faces`` alone, with the old numbers of its vertices and edges."""
-    vertex_number = np.full(n_vertices, -1, np.int32)
-    edge_number = np.full(len(mesh.edge_vertices), -1, np.int32)
-    corners = 0
-    for i in range(len(faces)):
-        corners += mesh.face_ptr[faces[i] + 1] - mesh.face_ptr[faces[i]]
-    ptr = np.zeros(len(faces) + 1, np.int32)
-    face_vertex, face_edge = np.empty(corners, np.int32), np.empty(corners, np.int32)
-    vertices, edges = np.empty(corners, np.int32), np.empty(corners, np.int32)
-    n_v = n_e = n = 0
-    for i in range(len(faces)):
-        for c in range(mesh.face_ptr[faces[i]], mesh.face_ptr[faces[i] + 1]):
-            v, e = mesh.face_vertex[c], mesh.face_edge[c]
-            if vertex_number[v] < 0:
-                vertex_number[v], vertices[n_v] = n_v, v
-                n_v += 1
-            if edge_number[e] < 0:
-                edge_number[e], edges[n_e] = n_e, e
-                n_e += 1
-            face_vertex[n], face_edge[n] = vertex_number[v], edge_number[e]
-            n += 1
-        ptr[i + 1] = n
-    edge_vertices = np.empty((n_e, 2), np.int32)
-    for i in range(n_e):
-        for s in range(2):
-            edge_vertices[i, s] = vertex_number[mesh.edge_vertices[edges[i], s]]
-    return Mesh(edge_vertices, ptr, face_vertex, face_edge), vertices[:n_v].copy(), edges[:n_e].copy()
-
-
 def take_up(piece: Piece) -> Block:
     """Extract a piece from its block and fold away the knots that do not change sign in it."""
     whole = piece.block
-    mesh, vertices, edges = extract(whole.mesh, piece.faces, whole.n_vertices)
-    some, every = common_bits(whole.bits, piece.faces, len(whole.knots))
-    mixed = some & ~every
-    fold = folding(whole.D, mixed, every)
-    frozen = whole.frozen.copy()
-    set_bits(frozen, whole.knots[every])
-    rows = np.flatnonzero(mixed)
-    edge_line = whole.edge_line[edges] if len(whole.edge_line) else whole.edge_line
-    D = np.ascontiguousarray(fold_rows(whole.D[rows].T, fold).T)
+    own = extract_block(
+        whole.mesh, piece.faces, whole.n_vertices,
+        Carried(whole.C, whole.bits, whole.seam, whole.seam_place, whole.D), whole.knots, whole.frozen,
+    )  # fmt: skip
+    fold = Folding(own.kept, own.on, own.on_rows)
+    rows = own.kept[3:] - 3
+    edge_line = whole.edge_line[own.edges] if len(whole.edge_line) else whole.edge_line
     return Block(
         path=piece.path,
-        mesh=mesh,
-        seam=whole.seam[edges],
-        seam_place=whole.seam_place[edges],
-        C=select(whole.C, vertices, fold.kept),
-        D=D,
+        mesh=own.mesh,
+        seam=own.seam,
+        seam_place=own.seam_place,
+        C=own.C,
+        D=np.ascontiguousarray(fold_rows(whole.D[rows].T, fold).T),
         knots=whole.knots[rows],
-        bits=select_bits(whole.bits, piece.faces, rows),
-        frozen=frozen,
+        bits=own.bits,
+        frozen=own.frozen,
         columns={v: fold_rows(c, fold) for v, c in whole.columns.items()},
         step=whole.step,
         pending=whole.pending,
@@ -238,7 +207,7 @@ class _Work:
         self.waiting = Waiting(tuning.waiting_bytes)
         self.waiting.push([whole_domain(plan)])
         self.state, self.sinking = threading.Condition(), threading.Lock()
-        self.busy, self.failed = 0, False
+        self.busy, self.failed, self.stop = 0, False, current_stop()
         self.steps, self.held_before = itertools.count(1), resident_bytes()
 
     def run(self, threads: int) -> None:
@@ -271,6 +240,7 @@ class _Work:
                 item = self.waiting.pop()
                 self.busy += 1
             try:
+                go_on(self.stop)
                 pieces = self.step(item)
                 del item
                 self.tidy()

@@ -29,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.parallel import in_threads, ranges
 from splinecam_lite.errors import ComplexError
 
 OUTER = -1
@@ -105,10 +106,10 @@ def signed_areas(xy, face_ptr, face_vertex):
 
 
 @kernel
-def _worst_turn(xy, face_ptr, face_vertex):
-    """Return the sharpest turn to the right at any corner, as a distance in chart units, and its face."""
+def _worst_turn(xy, first, stop, face_ptr, face_vertex):
+    """Return the sharpest turn to the right at a corner of some faces, in chart units, and its face."""
     worst, where = 0.0, -1
-    for f in range(len(face_ptr) - 1):
+    for f in range(first, stop):
         start, n = face_ptr[f], face_ptr[f + 1] - face_ptr[f]
         for i in range(n):
             a, b = face_vertex[start + i], face_vertex[start + (i + 1) % n]
@@ -143,7 +144,11 @@ def thin_faces(complex: Complex, domain: np.ndarray) -> np.ndarray:
 
 
 def check_complex(
-    complex: Complex, domain: np.ndarray, moved: float = 0.0, thin: np.ndarray | None = None
+    complex: Complex,
+    domain: np.ndarray,
+    moved: float = 0.0,
+    thin: np.ndarray | None = None,
+    threads: int = 1,
 ) -> None:
     """Raise `ComplexError` unless ``complex`` is a convex subdivision of ``domain``.
 
@@ -157,6 +162,7 @@ def check_complex(
         of a seam to the other. Faces may turn to the right by twice as much.
     thin : (n,) int, optional
         Faces whose areas are checked elsewhere, by integers: they may round to nothing here.
+    threads : int
 
     Raises
     ------
@@ -170,7 +176,8 @@ def check_complex(
         raise ComplexError(
             f"edge {e} has faces {expected[e].tolist()} in the cycles, {faces[e].tolist()} in edge_faces"
         )
-    _check_cycles(complex)
+    parts = ranges(complex.n_faces, threads)
+    _check_cycles(complex, parts)
     left, right = faces.T
     border = (left == OUTER) != (right == OUTER)
     wrong = (np.minimum(left, right) < OUTER) | (np.maximum(left, right) == OUTER)
@@ -183,7 +190,13 @@ def check_complex(
     euler = complex.n_vertices - complex.n_edges + complex.n_faces
     if euler != 1:
         raise ComplexError(f"V - E + F = {euler}, not 1: the complex has a hole or is not connected")
-    areas = signed_areas(xy, complex.face_ptr, complex.face_vertex)
+    areas = np.concatenate(
+        in_threads(
+            lambda part: signed_areas(xy, complex.face_ptr[part[0] : part[1] + 1], complex.face_vertex),
+            parts,
+            len(parts),
+        )
+    )
     empty = areas <= 0.0
     if thin is not None:
         empty[thin] = False
@@ -196,7 +209,11 @@ def check_complex(
     if not abs(areas.sum() - area) <= AREA_ROUNDING * area + place * perimeter:
         raise ComplexError(f"the faces' areas sum to {areas.sum():.17g}, the domain's is {area:.17g}")
     diameter = float(np.ptp(domain, axis=0).max())
-    turn, f = _worst_turn(xy, complex.face_ptr, complex.face_vertex)
+    turn, f = min(
+        in_threads(
+            lambda part: _worst_turn(xy, *part, complex.face_ptr, complex.face_vertex), parts, len(parts)
+        )
+    )
     if turn < -TURN_ROUNDING * diameter - 2.0 * (moved + place):
         raise ComplexError(f"face {f} is not convex: it turns to the right by {-turn:.3g} chart units")
 
@@ -227,13 +244,13 @@ def check_faces(
     left, right = sides.T
     if (np.minimum(left, right) < OUTER).any() or (np.maximum(left, right) == OUTER).any():
         raise ComplexError("an edge of a block has two faces on one side, or none at all")
-    i = _broken_corner(edge_vertices, face_ptr, face_vertex, face_edge)
+    i = _broken_corner(edge_vertices, 0, len(face_ptr) - 1, face_ptr, face_vertex, face_edge)
     if i >= 0:
         raise ComplexError(f"edge {face_edge[i]} does not join corner {i} of its face to the next one")
     areas = signed_areas(xy, face_ptr, face_vertex)
     if not areas.min(initial=np.inf) > 0.0:
         raise ComplexError(f"a face has area {areas.min():.3g}: it is turned over or empty")
-    turn, f = _worst_turn(xy, face_ptr, face_vertex)
+    turn, f = _worst_turn(xy, 0, len(face_ptr) - 1, face_ptr, face_vertex)
     diameter, place = float(np.ptp(domain, axis=0).max()), PLACE_ROUNDING * float(np.abs(domain).max())
     if turn < -TURN_ROUNDING * diameter - 2.0 * (moved + place):
         raise ComplexError(f"face {f} is not convex: it turns to the right by {-turn:.3g} chart units")
@@ -241,9 +258,9 @@ def check_faces(
 
 
 @kernel
-def _broken_corner(edge_vertices, face_ptr, face_vertex, face_edge):
-    """Return the first corner whose edge does not join it to the next corner of its face, or -1."""
-    for f in range(len(face_ptr) - 1):
+def _broken_corner(edge_vertices, first, stop, face_ptr, face_vertex, face_edge):
+    """Return the first corner of some faces whose edge does not join it to the next one, or -1."""
+    for f in range(first, stop):
         start, stop = face_ptr[f], face_ptr[f + 1]
         for i in range(start, stop):
             a, b = face_vertex[i], face_vertex[i + 1 if i + 1 < stop else start]
@@ -253,10 +270,16 @@ def _broken_corner(edge_vertices, face_ptr, face_vertex, face_edge):
     return -1
 
 
-def _check_cycles(complex: Complex) -> None:
+def _check_cycles(complex: Complex, parts: list[tuple[int, int]]) -> None:
     """Raise `ComplexError` unless every edge of a face joins its corner to the next one."""
-    i = _broken_corner(complex.edge_vertices, complex.face_ptr, complex.face_vertex, complex.face_edge)
-    if i >= 0:
-        raise ComplexError(
-            f"edge {complex.face_edge[i]} does not join corner {i} of its face to the next one"
-        )
+    edges, ptr = complex.edge_vertices, complex.face_ptr
+    broken = in_threads(
+        lambda part: _broken_corner(edges, *part, ptr, complex.face_vertex, complex.face_edge),
+        parts,
+        len(parts),
+    )
+    for i in broken:
+        if i >= 0:
+            raise ComplexError(
+                f"edge {complex.face_edge[i]} does not join corner {i} of its face to the next one"
+            )

@@ -133,19 +133,21 @@ def run(
 
     def made(tuning: Tuning) -> tuple[list[Finished], Sewn]:
         blocks = run_blocks(plan, tuning, threads, progress)
-        return blocks, sew(blocks, len(plan.domain), plan.forms_of)
+        return blocks, sew(blocks, len(plan.domain), plan.forms_of, threads)
 
     (finished, sewn), attempts = retried(made, tuning or tuning_for(plan))
-    return assembled(plan, finished, sewn, attempts)
+    return assembled(plan, finished, sewn, attempts, threads)
 
 
-def assembled(plan: Plan, finished: list[Finished], sewn: Sewn, attempts: int) -> EngineResult:
+def assembled(
+    plan: Plan, finished: list[Finished], sewn: Sewn, attempts: int, threads: int = 1
+) -> EngineResult:
     """Check and label what was sewn; errors as in `run`."""
     complex = sewn.complex
     snaps = np.concatenate([b.snaps for b in finished])
     moved = max(sewn.apart, float(snaps[:, 3].max(initial=0.0)))
     thin = np.empty(0, np.int64) if plan.forms_of is None else thin_faces(complex, plan.domain)
-    check_complex(complex, plan.domain, moved, thin)
+    check_complex(complex, plan.domain, moved, thin, threads)
     decisions = Decisions()
     for block in finished:
         decisions.add(block.decisions)
@@ -153,7 +155,7 @@ def assembled(plan: Plan, finished: list[Finished], sewn: Sewn, attempts: int) -
         Block(int(first), len(b.mesh.face_ptr) - 1, b.knots, b.D, b.bits, b.frozen, b.output_columns)
         for first, b in zip(sewn.first_faces[:-1], finished, strict=True)
     )
-    ptr, knots = edge_knots(factored_patterns(blocks), complex.edge_faces)
+    ptr, knots = edge_knots(factored_patterns(blocks), complex.edge_faces, threads)
     unlabelled = np.flatnonzero((np.diff(ptr) == 0) & (complex.edge_side < 0))
     if len(unlabelled):
         e = int(unlabelled[0])

@@ -4,14 +4,13 @@ A face is written as it is, in two halves, or as the faces of the arrangement of
 word: bit k is set where knot k of the group is positive.
 """
 
-import threading
 from typing import NamedTuple
 
 import numpy as np
 
 from splinecam_lite.engine.chords import Chords, Vertices
 from splinecam_lite.engine.half_edges import Border, Local, ahead
-from splinecam_lite.engine.kernels import inner_kernel
+from splinecam_lite.engine.kernels import inner_kernel, kernel
 
 
 class Mesh(NamedTuple):
@@ -173,57 +172,42 @@ def split_edges(mesh, first, edges, edge_parent):
     return len(mesh.edge_vertices) + first[-1] - n_old
 
 
-_kept = threading.local()
+@kernel
+def scratch_for(longest, most):
+    """Return room for a face with a border of ``longest`` vertices and ``most`` chords."""
+    h = 2 * (longest + most * (most + 1))
+    v = longest + most * (most - 1) // 2 + 1
+    border = Border(
+        np.empty(longest, np.int32), np.empty(longest, np.int32), np.empty(longest, np.uint64),
+        np.empty(longest, np.uint64),
+    )  # fmt: skip
+    chords = Chords(
+        np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64),
+        np.empty(most, np.uint64), np.empty(most, np.uint64), np.empty(most, np.int64),
+        np.empty(most, np.int64),
+    )  # fmt: skip
+    local = Local(
+        np.empty(h, np.int32), np.empty(h, np.int32), np.empty(h, np.int32), np.empty(h, np.int32),
+        np.empty(h, np.int32), np.empty(h, np.bool_), np.empty(v, np.int32), np.empty(v, np.int32),
+        np.empty(v, np.int8), np.empty(v, np.int32),
+    )  # fmt: skip
+    return Scratch(border, chords, local, np.empty(h, np.int64), np.empty(h, np.uint64))
 
 
-def scratch_for(longest: int, most: int) -> Scratch:
-    """Return room for a face with a border of ``longest`` vertices and ``most`` chords.
-
-    Each thread keeps its own: sixteen small arrays for each cut are 3 % of a partition of 100,000 regions.
-    """
-    sizes, scratch = getattr(_kept, "scratch", ((0, 0), None))
-    if scratch is None or longest > sizes[0] or most > sizes[1]:
-        sizes = max(longest, sizes[0], 64), max(most, sizes[1], 16)
-        scratch = _new_scratch(*sizes)
-        _kept.scratch = sizes, scratch
-    return scratch
-
-
-def _new_scratch(longest: int, most: int) -> Scratch:
-    pairs = longest + most * (most + 1)
-    vertices = longest + most * (most - 1) // 2 + 1
-    i4, i8, u8 = np.int32, np.int64, np.uint64
-    return Scratch(
-        Border(*(np.empty(longest, t) for t in (i4, i4, u8, u8))),
-        Chords(*(np.empty(most, t) for t in (i8, i8, i8, u8, u8, i8, i8))),
-        Local(
-            *(np.empty(2 * pairs, t) for t in (i4, i4, i4, i4, i4, np.bool_)),
-            *(np.empty(vertices, t) for t in (i4, i4, np.int8, i4)),
-        ),
-        np.empty(2 * pairs, i8),
-        np.empty(2 * pairs, u8),
-    )
-
-
-def room_for(
-    mesh: Mesh, n_vertices: int, n_knots: int, n_edge_new: int, n_crossings: int, n_chords: int
-) -> Written:
+@kernel
+def room_for(mesh, n_vertices, n_knots, n_edge_new, n_crossings, n_chords):
     """Return room for the new mesh if all chords crossed; pages that are never written cost nothing."""
     capacity = n_vertices + n_crossings
     n_edges = len(mesh.edge_vertices) + n_edge_new + n_chords + 2 * n_crossings
     corners = len(mesh.face_vertex) + 2 * n_edge_new + 2 * n_chords + 4 * n_crossings
     n_faces = len(mesh.face_ptr) - 1 + n_chords + n_crossings
-    i4 = np.int32
-    return Written(
-        Faces(
-            np.zeros(n_faces + 1, i4), np.empty(corners, i4), np.empty(corners, i4), np.empty(n_faces, i4),
-            np.empty(n_faces, np.uint64),
-        ),
-        np.empty((n_edges, 2), i4),
-        np.empty(n_edges, i4),
-        Vertices(
-            np.empty((capacity, n_knots)), np.empty((capacity, 2), i4), np.empty(capacity),
-            np.empty(capacity, np.int8), np.empty((n_crossings, 2), np.int64), np.empty(n_crossings),
-        ),
-        np.zeros(2, np.int64),
+    faces = Faces(
+        np.zeros(n_faces + 1, np.int32), np.empty(corners, np.int32), np.empty(corners, np.int32),
+        np.empty(n_faces, np.int32), np.empty(n_faces, np.uint64),
     )  # fmt: skip
+    vertices = Vertices(
+        np.empty((capacity, n_knots)), np.empty((capacity, 2), np.int32), np.empty(capacity),
+        np.empty(capacity, np.int8), np.empty((n_crossings, 2), np.int64), np.empty(n_crossings),
+    )  # fmt: skip
+    edges, edge_parent = np.empty((n_edges, 2), np.int32), np.empty(n_edges, np.int32)
+    return Written(faces, edges, edge_parent, vertices, np.zeros(2, np.int64))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from splinecam_lite.engine.kernels import kernel
+from splinecam_lite.engine.parallel import in_threads, ranges
 from splinecam_lite.engine.predicate import bit, lowest, without_lowest
 
 
@@ -92,13 +93,14 @@ def _fill(patterns, block_of, edge_faces, ptr, out):
         ptr[e + 1] = n
 
 
-def edge_knots(patterns: Patterns, edge_faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def edge_knots(patterns: Patterns, edge_faces: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Return the knots of all edges.
 
     Parameters
     ----------
     patterns : Patterns
     edge_faces : (E, 2) int64
+    threads : int
 
     Returns
     -------
@@ -106,14 +108,20 @@ def edge_knots(patterns: Patterns, edge_faces: np.ndarray) -> tuple[np.ndarray, 
     knots : (n,) int64
         Pattern bits ``ptr[e] .. ptr[e + 1] - 1`` are those of edge ``e``, ascending within a layer's words.
     """
-    ptr = np.zeros(len(edge_faces) + 1, np.int64)
     block_of = face_blocks(patterns.first_faces)
-    knots = np.empty(len(edge_faces) + len(edge_faces) // 8, np.int64)  # few edges have two
-    _fill(patterns, block_of, edge_faces, ptr, knots)
-    if ptr[-1] > len(knots):
-        knots = np.empty(ptr[-1], np.int64)
-        _fill(patterns, block_of, edge_faces, ptr, knots)
-    return ptr, knots[: ptr[-1]].copy()
+
+    def some(part: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        sides = edge_faces[slice(*part)]
+        ptr = np.zeros(len(sides) + 1, np.int64)
+        knots = np.empty(len(sides) + len(sides) // 8, np.int64)  # few edges have two
+        _fill(patterns, block_of, sides, ptr, knots)
+        if ptr[-1] > len(knots):
+            knots = np.empty(ptr[-1], np.int64)
+            _fill(patterns, block_of, sides, ptr, knots)
+        return np.diff(ptr), knots[: ptr[-1]]
+
+    counts, knots = zip(*in_threads(some, ranges(len(edge_faces), threads), threads), strict=True)
+    return np.concatenate(([0], np.cumsum(np.concatenate(counts)))), np.concatenate(knots)
 
 
 @kernel

@@ -14,15 +14,27 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from splinecam_lite.engine.chords import NO_SIDES
+from splinecam_lite.engine.crossings import NO_ORDERS
+from splinecam_lite.engine.cutting import Carried, carry_over, cut_block
 from splinecam_lite.engine.exact import Decisions, Oracle, State
-from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.lines import Chords, after_cut, sides_of
 from splinecam_lite.engine.plan import AffineStep, KnotStep, Plan, Schedule, Tuning
 from splinecam_lite.engine.predicate import sign_words
+from splinecam_lite.engine.screening import (
+    Signs,
+    cell_ranges,
+    cells_across,
+    decided_in_cells,
+    divided,
+    divided_once,
+    require_finite,
+    screen,
+)
 from splinecam_lite.engine.snaps import at_crossings, at_vertices
-from splinecam_lite.engine.subdivide import BAD_SIGNS, OK, Cut, Mesh, mix, subdivide
-from splinecam_lite.engine.values import append_bits, decided_in_cells, divided, ranges_of, undecided
-from splinecam_lite.errors import ModelError, PredicateError
+from splinecam_lite.engine.subdivide import BAD_SIGNS, OK, Cut, Mesh, subdivide
+from splinecam_lite.engine.values import bent, rows_of
+from splinecam_lite.errors import PredicateError
 
 CONSTANT = 2
 """The coordinate that is 1."""
@@ -127,11 +139,12 @@ def advance(block: Block, plan: Plan, schedule: Schedule, tuning: Tuning) -> boo
             row_bytes = schedule.row_bytes[block.step]
             if _too_large(block, tuning, row_bytes):
                 return False
-            _screen(block, step, plan)
+            signs = _screen(block, step, plan, tuning.group)
             while len(block.pending):
                 if _too_large(block, tuning, row_bytes):
                     return False
-                _cut_group(block, step, tuning.group, plan)
+                _cut_group(block, step, tuning.group, plan, signs)
+                signs = None
             _apply_activation(block, step)
             block.pending = None
         block.columns = {v: c for v, c in block.columns.items() if schedule.last_uses.get(v, -1) > block.step}
@@ -194,40 +207,68 @@ def _oracle(block: Block, plan: Plan, bits: np.ndarray) -> Oracle | None:
     return Oracle(state, plan.forms_of, block.decisions, bits)
 
 
-def _screen(block: Block, step: KnotStep, plan: Plan) -> None:
+def _screen(block: Block, step: KnotStep, plan: Plan, group: int) -> Signs | None:
     """Find the knots that change sign in the block; the others are frozen on their side.
 
     A block that arrives with pending knots, a piece of a larger one, looks at these alone.
+
+    Returns
+    -------
+    Signs or None
+        Of the pending knots, if they were looked at.
     """
     z = _preactivations(block, step)
-    if block.pending is not None and not len(block.pending):
-        return
-    ranges = ranges_of(block.C, len(z))
+    across = cells_across(block.n_vertices)
     if block.pending is None:
-        try:
-            block.pending, right = undecided(ranges, z, step.breakpoints, step.tolerance, step.jumps != 0.0)
-        except OverflowError as overflow:
-            raise ModelError(
-                f"layer {step.layer}, {overflow}: too large for float64; scale the weights down"
-            ) from overflow
-        words = np.packbits(right, bitorder="little")
-        padded = np.zeros(-(-len(right) // 64) * 8, np.uint8)
-        padded[: len(words)] = words
+        found = screen(block.C, z, step.breakpoints, step.tolerance, step.jumps, across)
+        require_finite(found, step.layer)
+        low, high, block.pending = found.low, found.high, found.candidates
         start = step.first_bit // 64
-        block.frozen[start : start + len(padded) // 8] = padded.view(np.uint64)
-    if len(block.pending):
-        above, below = decided_in_cells(ranges, z, step.breakpoints, step.tolerance, block.pending)
-        divides, on = above & below, above & ~below
-        open_ = np.flatnonzero(~(above | below))
-        if len(open_):
-            bits = step.first_bit + block.pending[open_]
-            oracle = _oracle(block, plan, bits)
-            divides[open_], on[open_], snaps = divided(
-                block.C, block.mesh, z, step.breakpoints, step.tolerance, block.pending[open_], bits, oracle
-            )
-            block.snaps.append(snaps)
-        set_bits(block.frozen, step.first_bit + block.pending[on])
-        block.pending = block.pending[divides]
+        block.frozen[start : start + len(found.passed)] = found.passed
+    elif len(block.pending):
+        low, high = cell_ranges(block.C, len(z), across)
+    if not len(block.pending):
+        return None
+    above, below = decided_in_cells(low, high, z, step.breakpoints, step.tolerance, block.pending)
+    on, off = above & ~below, below & ~above
+    set_bits(block.frozen, step.first_bit + block.pending[on])
+    block.pending, changes = block.pending[~(on | off)], above[~(on | off)]
+    if 0 < len(block.pending) <= group and plan.forms_of is None:
+        signs = _divided_at_once(block, step, z)
+        if signs is not None:
+            return signs
+    _divided_with_care(block, step, plan, z, changes)
+    return None
+
+
+def _divided_at_once(block: Block, step: KnotStep, z: np.ndarray) -> Signs | None:
+    """Freeze the pending knots that do not change sign; return the signs of the others, None in odd cases."""
+    pending = block.pending
+    rows = rows_of(z, step.breakpoints, pending, CONSTANT)
+    plain, divides, on, signs = divided_once(
+        block.C[:, : len(z)] @ rows.T, step.tolerance.reshape(-1)[pending]
+    )
+    if not plain:
+        return None
+    set_bits(block.frozen, step.first_bit + pending[on])
+    block.pending = pending[divides]
+    return signs
+
+
+def _divided_with_care(block: Block, step: KnotStep, plan: Plan, z: np.ndarray, changes: np.ndarray) -> None:
+    """Freeze the pending knots that do not divide the block; ``changes`` marks those that surely do."""
+    open_ = np.flatnonzero(~changes)
+    if not len(open_):
+        return
+    bits = step.first_bit + block.pending[open_]
+    divides, on, snaps = divided(
+        block.C, block.mesh, z, step.breakpoints, step.tolerance, block.pending[open_], bits,
+        _oracle(block, plan, bits),
+    )  # fmt: skip
+    block.snaps.append(snaps)
+    set_bits(block.frozen, bits[on])
+    changes[open_] = divides
+    block.pending = block.pending[changes]
 
 
 def set_bits(words: np.ndarray, bits: np.ndarray) -> None:
@@ -235,44 +276,33 @@ def set_bits(words: np.ndarray, bits: np.ndarray) -> None:
     np.bitwise_or.at(words, bits >> 6, np.uint64(1) << (bits & 63).astype(np.uint64))
 
 
-def _cut_group(block: Block, step: KnotStep, group: int, plan: Plan) -> None:
-    """Cut all faces at the next knots of the step."""
+def _cut_group(block: Block, step: KnotStep, group: int, plan: Plan, signs: Signs | None) -> None:
+    """Cut all faces at the next knots of the step, whose signs are known or not."""
     knots, block.pending = block.pending[:group], block.pending[group:]
-    z = _preactivations(block, step)
-    rows = z[:, knots % z.shape[1]].T.copy()
-    rows[:, CONSTANT] -= step.breakpoints.reshape(-1)[knots]
+    rows = rows_of(_preactivations(block, step), step.breakpoints, knots, CONSTANT)
     tolerance = step.tolerance.reshape(-1)[knots]
     bits = step.first_bit + knots
-    Z = block.C[:, : rows.shape[1]] @ rows.T
     oracle = _oracle(block, plan, bits)
-    if oracle is not None:
-        oracle.settle(Z, tolerance, bits)
-    at_vertex = tolerance if oracle is None else np.zeros_like(tolerance)
-    positive, negative, snapped, residue = sign_words(Z, at_vertex)
-    cut = subdivide(block.mesh, Z, tolerance, positive, negative, oracle)
+    if signs is None:
+        Z = block.C[:, : rows.shape[1]] @ rows.T
+        if oracle is not None:
+            oracle.settle(Z, tolerance, bits)
+        signs = Signs(Z, *sign_words(Z, tolerance if oracle is None else np.zeros_like(tolerance)))
+    old = Carried(block.C, block.bits, block.seam, block.seam_place, block.D)
+    if oracle is None:
+        cut, new = cut_block(
+            block.mesh, signs.Z, tolerance, signs.positive, signs.negative, rows, old, NO_ORDERS, NO_SIDES
+        )
+    else:
+        cut = subdivide(block.mesh, signs.Z, tolerance, signs.positive, signs.negative, oracle)
     if cut.status != OK:
         raise PredicateError(_explain(cut.status, cut.culprit, step, knots))
-    block.snaps.append(at_vertices(block.mesh, block.C, Z, snapped, residue, bits))
-    K, n = len(block.knots), len(knots)
-    n_old = block.n_vertices
+    block.snaps.append(at_vertices(block.mesh, block.C, signs.Z, signs.snapped, signs.residue, bits))
     if oracle is not None:
         block.edge_line, block.chords = _with_chords(block, cut, bits)
-    block.C = mix(block.C, cut.parents, cut.place, cut.Z)
-    D = np.zeros((K + n, 3 + K + n))
-    D[:K, : 3 + K] = block.D
-    D[K:, : rows.shape[1]] = rows
-    block.D = D
+        new = carry_over(cut, block.mesh.edge_vertices, rows, old)
+    block.C, block.bits, block.seam, block.seam_place, block.D = new
     block.knots = np.concatenate((block.knots, bits))
-    block.bits = append_bits(block.bits, K, cut.face_parent, cut.face_signs, n)
-    block.seam, block.seam_place = _on_seams(
-        block.seam,
-        block.seam_place,
-        block.mesh.edge_vertices,
-        cut.edge_parent,
-        cut.mesh.edge_vertices,
-        cut.place,
-        n_old,
-    )
     block.mesh = cut.mesh
     block.snaps.append(at_crossings(cut, block.C, bits))
 
@@ -289,49 +319,14 @@ def _with_chords(block: Block, cut: Cut, bits: np.ndarray) -> tuple[np.ndarray, 
     return edge_line, {**block.chords, group: drawn}
 
 
-@kernel
-def _on_seams(seam, seam_place, old_edges, edge_parent, edges, place, n_old):
-    """Carry seams and places on them over to the pieces of the edges."""
-    new_seam = np.full(len(edges), -1, np.int64)
-    new_place = np.zeros((len(edges), 2))
-    for e in range(len(edges)):
-        p = edge_parent[e]
-        if p < 0 or seam[p] < 0:
-            continue
-        new_seam[e] = seam[p]
-        for i in range(2):
-            v = edges[e, i]
-            if v == old_edges[p, 0]:
-                t = 0.0
-            elif v == old_edges[p, 1]:
-                t = 1.0
-            else:
-                t = place[v - n_old]
-            new_place[e, i] = (1.0 - t) * seam_place[p, 0] + t * seam_place[p, 1]
-    return new_seam, new_place
-
-
 def _apply_activation(block: Block, step: KnotStep) -> None:
     """Write the columns of the step's output: each neuron's piece, and a row for each hinge of the block."""
-    z = _preactivations(block, step)
-    n_breakpoints, n_neurons = step.breakpoints.shape
-    start, n_bits = step.first_bit // 64, n_breakpoints * n_neurons
-    words = block.frozen[start : start + -(-n_bits // 64)]
-    right = np.unpackbits(words.view(np.uint8), bitorder="little", count=n_bits).reshape(
-        n_breakpoints, n_neurons
-    )
-    here = np.flatnonzero((block.knots >= step.first_bit) & (block.knots < step.first_bit + n_bits))
-    flat = block.knots[here] - step.first_bit
-    bends = step.jumps * right
-    slope = step.left_slope + bends.sum(axis=0)
-    intercept = step.left_intercept - (bends * step.breakpoints).sum(axis=0)
-    rows = 3 + int(here[-1]) + 1 if len(here) else len(z)
-    out = np.empty((rows, n_neurons))
-    np.multiply(z, slope, out=out[: len(z)])
-    out[len(z) :] = 0.0
-    out[CONSTANT] += intercept
-    out[3 + here, flat % n_neurons] = step.jumps.reshape(-1)[flat]
-    block.columns[step.output] = out.reshape(rows, *block.columns[step.input].shape[1:])
+    start = step.first_bit // 64
+    out = bent(
+        _preactivations(block, step), step.left_slope, step.left_intercept, step.breakpoints, step.jumps,
+        block.frozen[start : start - (-step.breakpoints.size // 64)], step.first_bit, block.knots, CONSTANT,
+    )  # fmt: skip
+    block.columns[step.output] = out.reshape(len(out), *block.columns[step.input].shape[1:])
 
 
 def _explain(status: int, culprit: np.ndarray, step: KnotStep, knots: np.ndarray) -> str:

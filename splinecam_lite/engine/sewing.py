@@ -9,6 +9,7 @@ and the caller cuts the domain elsewhere.
 
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from splinecam_lite.engine.exact import places
 from splinecam_lite.engine.finished import Finished
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.lines import FormsOf
+from splinecam_lite.engine.parallel import in_threads
 
 PAIRED_ROUNDING = 2.0**-8
 """Largest difference between the two sides' places of one vertex, as a part of its seam.
@@ -50,17 +52,6 @@ class Sewn(NamedTuple):
 def offsets(counts) -> np.ndarray:
     """Return where each of some parts starts when all are put end to end, and where the last one ends."""
     return np.concatenate(([0], np.cumsum(np.asarray(counts, np.int64))))
-
-
-@kernel
-def _on_left(edge_vertices, face_ptr, face_vertex, face_edge):
-    """Tell for each edge whether some face lies on its left."""
-    left = np.zeros(len(edge_vertices), np.bool_)
-    for f in range(len(face_ptr) - 1):
-        for i in range(face_ptr[f], face_ptr[f + 1]):
-            if edge_vertices[face_edge[i], 0] == face_vertex[i]:
-                left[face_edge[i]] = True
-    return left
 
 
 @kernel
@@ -184,22 +175,92 @@ def pair_seams(
     return one, other
 
 
-def _representatives(n: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return for each of ``n`` the lowest number that the pairs ``a, b`` make equal to it."""
+def _representatives(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers, ascending, that the pairs make equal to lower ones, and the lowest of those."""
     if not len(a):
-        return np.arange(n)
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     touched = np.unique(np.concatenate((a, b)))
     i, j = np.searchsorted(touched, a), np.searchsorted(touched, b)
     graph = coo_array((np.ones(len(i), np.int8), (i, j)), shape=(len(touched), len(touched)))
     _, label = connected_components(graph, directed=False)
-    lowest = np.full(label.max(initial=-1) + 1, n)
-    np.minimum.at(lowest, label, touched)
-    result = np.arange(n)
-    result[touched] = lowest[label]
-    return result
+    lowest = np.full(label.max() + 1, len(touched))
+    np.minimum.at(lowest, label, np.arange(len(touched)))
+    dropped = lowest[label] != np.arange(len(touched))
+    return touched[dropped], touched[lowest[label[dropped]]]
 
 
-def sew(blocks: list[Finished], n_sides: int, forms_of: FormsOf | None = None) -> Sewn:
+class _Copies(NamedTuple):
+    """Vertices, or edges, of all blocks that are copies of earlier ones, by block."""
+
+    own: list[np.ndarray]  # numbers in the block, ascending
+    kept: list[np.ndarray]  # numbers of the first copies in the complex
+    first: np.ndarray  # (blocks,) int64: number in the complex of the first one that the block brings
+    n_kept: int
+
+
+def _copies(dropped: np.ndarray, kept: np.ndarray, offset: np.ndarray) -> _Copies:
+    """Number what is left when ``dropped`` (ascending, over all blocks) are taken for ``kept``."""
+    cuts = np.searchsorted(dropped, offset)
+    number = kept - np.searchsorted(dropped, kept)
+    parts = [slice(low, high) for low, high in pairwise(cuts)]
+    own = [dropped[part] - first for part, first in zip(parts, offset[:-1], strict=True)]
+    return _Copies(
+        own, [number[part] for part in parts], offset[:-1] - cuts[:-1], int(offset[-1]) - len(dropped)
+    )
+
+
+@kernel
+def _write(mesh, xy, seam, n_sides, first, vertices, edges, number, complex):
+    """Write what one block brings into the arrays of the complex.
+
+    Parameters
+    ----------
+    first : (4,) int64
+        Where its vertices, edges, faces and corners start there.
+    vertices, edges : tuple of two (n,) int64
+        Copies: own numbers, ascending, and numbers in the complex.
+    number : (V,) int64
+        Filled with the numbers of its vertices in the complex.
+    complex : Complex
+
+    Returns
+    -------
+    (len(edges[0]),) int64
+        The face at each edge that is a copy.
+    """
+    n = 0
+    for v in range(len(xy)):
+        if n < len(vertices[0]) and vertices[0][n] == v:
+            number[v] = vertices[1][n]
+            n += 1
+        else:
+            number[v] = first[0] + v - n
+            complex.xy[number[v], 0], complex.xy[number[v], 1] = xy[v, 0], xy[v, 1]
+    sides = edge_faces(mesh.edge_vertices, mesh.face_ptr, mesh.face_vertex, mesh.face_edge)
+    edge_number = np.empty(len(seam), np.int64)
+    behind = np.empty(len(edges[0]), np.int64)
+    n = 0
+    for e in range(len(seam)):
+        if n < len(edges[0]) and edges[0][n] == e:
+            edge_number[e] = edges[1][n]
+            behind[n] = first[2] + max(sides[e, 0], sides[e, 1])
+            n += 1
+            continue
+        k = first[1] + e - n
+        edge_number[e] = k
+        complex.edge_side[k] = seam[e] if seam[e] < n_sides else -1
+        for s in range(2):
+            complex.edge_vertices[k, s] = number[mesh.edge_vertices[e, s]]
+            complex.edge_faces[k, s] = sides[e, s] + first[2] if sides[e, s] >= 0 else sides[e, s]
+    for f in range(len(mesh.face_ptr) - 1):
+        complex.face_ptr[first[2] + f] = first[3] + mesh.face_ptr[f]
+    for c in range(len(mesh.face_vertex)):
+        complex.face_vertex[first[3] + c] = number[mesh.face_vertex[c]]
+        complex.face_edge[first[3] + c] = edge_number[mesh.face_edge[c]]
+    return behind
+
+
+def sew(blocks: list[Finished], n_sides: int, forms_of: FormsOf | None = None, threads: int = 1) -> Sewn:
     """Return the complex of all blocks; seams below ``n_sides`` are the sides of the domain.
 
     With ``forms_of``, in exact mode, the order along a seam does not depend on rounding.
@@ -209,63 +270,85 @@ def sew(blocks: list[Finished], n_sides: int, forms_of: FormsOf | None = None) -
     SeamMismatch
         Where two sides of a seam cannot be paired.
     """
-    vertex_offset = offsets([len(b.xy) for b in blocks])
-    edge_offset = offsets([len(b.mesh.edge_vertices) for b in blocks])
-    face_offset = offsets([len(b.mesh.face_ptr) - 1 for b in blocks])
-    corner_offset = offsets([len(b.mesh.face_vertex) for b in blocks])
+    offset = np.stack(
+        (
+            offsets([len(b.xy) for b in blocks]),
+            offsets([len(b.seam) for b in blocks]),
+            offsets([b.n_faces for b in blocks]),
+            offsets([len(b.mesh.face_vertex) for b in blocks]),
+        )
+    )
+    n_vertices, _, n_faces, n_corners = offset[:, -1]
+    on_seam = [np.flatnonzero(b.seam >= n_sides) for b in blocks]
+    left = np.concatenate([_on_left(*b.mesh, some) for b, some in zip(blocks, on_seam, strict=True)])
+
+    def gathered(part: Callable[[Finished, np.ndarray], np.ndarray]) -> np.ndarray:
+        return np.concatenate([part(b, some) for b, some in zip(blocks, on_seam, strict=True)])
 
     edges = np.concatenate(
-        [b.mesh.edge_vertices + o for b, o in zip(blocks, vertex_offset[:-1], strict=True)]
+        [
+            b.mesh.edge_vertices[some] + first
+            for b, some, first in zip(blocks, on_seam, offset[0], strict=False)
+        ]
     )
-    face_vertex = np.concatenate(
-        [b.mesh.face_vertex + o for b, o in zip(blocks, vertex_offset[:-1], strict=True)]
-    )
-    face_edge = np.concatenate([b.mesh.face_edge + o for b, o in zip(blocks, edge_offset[:-1], strict=True)])
-    face_ptr = np.concatenate(
-        [b.mesh.face_ptr[:-1] + o for b, o in zip(blocks, corner_offset[:-1], strict=True)]
-        + [corner_offset[-1:]]
-    )
-    seam = np.concatenate([b.seam for b in blocks])
-
-    on_seam = np.flatnonzero(seam >= n_sides)
-    left = np.concatenate([_on_left(*b.mesh)[b.seam >= n_sides] for b in blocks])
-    place = np.concatenate([b.seam_place[b.seam >= n_sides] for b in blocks])
 
     def exactly(vertices: np.ndarray) -> list[tuple[Fraction, Fraction]]:
-        block = np.searchsorted(vertex_offset, vertices, side="right") - 1
+        block = np.searchsorted(offset[0], vertices, side="right") - 1
         found = []
-        for b, v in zip(block, vertices - vertex_offset[block], strict=True):
+        for b, v in zip(block, vertices - offset[0][block], strict=True):
             found += places(blocks[b].mesh, blocks[b].edge_line, blocks[b].chords, forms_of, np.array([v]))
         return found
 
     one, other = pair_seams(
-        seam[on_seam], place, left, edges[on_seam], int(vertex_offset[-1]), exactly if forms_of else None
-    )
-    one, other = on_seam[one], on_seam[other]
-    low = edges[one, 0], edges[other, 0]
-    high = edges[one, 1], edges[other, 1]
+        gathered(lambda b, some: b.seam[some]), gathered(lambda b, some: b.seam_place[some]), left, edges,
+        int(n_vertices), exactly if forms_of else None,
+    )  # fmt: skip
+    vertices = _copies(*_representatives(edges[one].ravel(), edges[other].ravel()), offset[0])
+    number = np.concatenate([some + first for some, first in zip(on_seam, offset[1], strict=False)])
+    one, other = number[one], number[other]
+    dropped = np.maximum(one, other)
+    order = np.argsort(dropped)
+    edge_copies = _copies(dropped[order], np.minimum(one, other)[order], offset[1])
 
-    vertex = _representatives(
-        int(vertex_offset[-1]), np.concatenate((low[0], high[0])), np.concatenate((low[1], high[1]))
-    )
-    edge = np.arange(edge_offset[-1])
-    edge[np.maximum(one, other)] = np.minimum(one, other)
-    xy = np.concatenate([b.xy for b in blocks])
-    kept_vertices, kept_edges = vertex == np.arange(len(vertex)), edge == np.arange(len(edge))
-    vertex = (np.cumsum(kept_vertices) - 1)[vertex]
-    edge = (np.cumsum(kept_edges) - 1)[edge]
-    edge_vertices = vertex[edges[kept_edges]]
-    face_vertex, face_edge = vertex[face_vertex], edge[face_edge]
     complex = Complex(
-        xy=xy[kept_vertices],
-        edge_vertices=edge_vertices,
-        edge_faces=edge_faces(edge_vertices, face_ptr, face_vertex, face_edge),
-        edge_side=np.where(seam < n_sides, seam, -1)[kept_edges],
-        face_ptr=face_ptr,
-        face_vertex=face_vertex,
-        face_edge=face_edge,
+        xy=np.empty((vertices.n_kept, 2)),
+        edge_vertices=np.empty((edge_copies.n_kept, 2), np.int64),
+        edge_faces=np.empty((edge_copies.n_kept, 2), np.int64),
+        edge_side=np.empty(edge_copies.n_kept, np.int64),
+        face_ptr=np.empty(n_faces + 1, np.int64),
+        face_vertex=np.empty(n_corners, np.int64),
+        face_edge=np.empty(n_corners, np.int64),
     )
-    copies = np.unique(np.concatenate((*low, *high)))
-    shift = xy[copies] - complex.xy[vertex[copies]]
-    apart = float(np.hypot(*shift.T).max(initial=0.0))
-    return Sewn(complex, face_offset, vertex, apart)
+    complex.face_ptr[-1] = n_corners
+    vertex = np.empty(n_vertices, np.int64)
+
+    def write(i: int) -> np.ndarray:
+        b = blocks[i]
+        first = np.array([vertices.first[i], edge_copies.first[i], offset[2, i], offset[3, i]])
+        return _write(
+            b.mesh, b.xy, b.seam, n_sides, first, (vertices.own[i], vertices.kept[i]),
+            (edge_copies.own[i], edge_copies.kept[i]), vertex[offset[0, i] : offset[0, i + 1]], complex,
+        )  # fmt: skip
+
+    behind = np.concatenate(in_threads(write, range(len(blocks)), threads))
+    # The pieces of ``one`` have their block on the left.
+    complex.edge_faces[np.concatenate(edge_copies.kept), (other > one)[order].astype(np.int64)] = behind
+    return Sewn(complex, offset[2], vertex, _apart(blocks, complex.xy, vertices))
+
+
+@kernel
+def _on_left(edge_vertices, face_ptr, face_vertex, face_edge, some):
+    """Tell for some edges whether a face lies on their left."""
+    left = np.zeros(len(edge_vertices), np.bool_)
+    for f in range(len(face_ptr) - 1):
+        for i in range(face_ptr[f], face_ptr[f + 1]):
+            if edge_vertices[face_edge[i], 0] == face_vertex[i]:
+                left[face_edge[i]] = True
+    return left[some]
+
+
+def _apart(blocks: list[Finished], xy: np.ndarray, vertices: _Copies) -> float:
+    """Return the largest distance between copies of one vertex."""
+    here = np.concatenate([b.xy[own] for b, own in zip(blocks, vertices.own, strict=True)])
+    shift = here - xy[np.concatenate(vertices.kept)]
+    return float(np.hypot(*shift.T).max(initial=0.0))

@@ -56,11 +56,11 @@ class Collected:
         self.area = 0.0
         self._limit, self._bytes, self._faces = limit, 0, 0
 
-    def prepared(self, block: Finished) -> Finished:
-        """Return the block as it is."""
-        return block
+    def prepared(self, block: Finished) -> tuple[Finished, float]:
+        """Return the block and its area."""
+        return block, float(block.areas().sum())
 
-    def add(self, prepared: Finished) -> None:
+    def add(self, prepared: tuple[Finished, float]) -> None:
         """Keep a block.
 
         Raises
@@ -68,10 +68,11 @@ class Collected:
         MemoryBudgetError
             If all of them take more memory than they may.
         """
-        self.blocks.append(prepared)
-        self.area += float(prepared.areas().sum())
-        self._bytes += prepared.n_bytes
-        self._faces += prepared.n_faces
+        block, area = prepared
+        self.blocks.append(block)
+        self.area += area
+        self._bytes += block.n_bytes
+        self._faces += block.n_faces
         if self._limit is not None and SEWN * self._bytes > self._limit:
             raise MemoryBudgetError(
                 f"the first {self._faces:,} regions, on {self.area:.3g} square units of the domain, take "

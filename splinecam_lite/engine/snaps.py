@@ -71,6 +71,8 @@ def at_vertices(mesh: Mesh, xy, Z, snapped, residue, bits) -> np.ndarray:
 
 def at_crossings(cut: Cut, xy, bits) -> np.ndarray:
     """Return the rows (n, 4) of crossings that were taken to lie on a further knot."""
+    if not len(cut.snapped) and not len(cut.merged):
+        return NONE
     order = np.argsort(cut.snapped[:, 0], kind="stable")
     inside = at_vertices(cut.mesh, xy, cut.Z, cut.snapped[order], cut.residue[order], bits)
     if not len(cut.merged):

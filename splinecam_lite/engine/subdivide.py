@@ -21,14 +21,12 @@ from splinecam_lite.engine.chords import (
     DOUBT,
     NO_SIDES,
     OK,
-    Sides,
     chord_ends,
     gather_chords,
     insert_chord,
 )
 from splinecam_lite.engine.crossings import (
     NO_ORDERS,
-    EdgeCuts,
     close_crossings,
     cut_edges,
     flat_crossings,
@@ -36,6 +34,7 @@ from splinecam_lite.engine.crossings import (
 )
 from splinecam_lite.engine.faces import (
     EDGES,
+    FACES,
     Mesh,
     copy_face,
     cut_once,
@@ -52,7 +51,7 @@ from splinecam_lite.engine.predicate import FLAT, LOOSE, count_bits, lowest, wit
 if TYPE_CHECKING:
     from splinecam_lite.engine.exact import Oracle
 
-__all__ = ["BAD_SIGNS", "OK", "Cut", "Mesh", "mix", "subdivide"]
+__all__ = ["BAD_SIGNS", "OK", "Cut", "Mesh", "subdivide"]
 
 
 class Cut(NamedTuple):
@@ -228,9 +227,7 @@ def subdivide(mesh: Mesh, Z, tolerance, positive, negative, oracle: "Oracle | No
     """
     if oracle is not None:
         return _subdivide_exactly(mesh, Z, tolerance, positive, negative, oracle)
-    cuts = cut_edges(mesh.edge_vertices, positive, negative, Z, tolerance, NO_ORDERS)
-    on_edges = _values_on_edges(Z, cuts)
-    return _cut(mesh, Z, tolerance, positive, negative, cuts, on_edges, NO_SIDES)[0]
+    return subdivide_by_floats(mesh, Z, tolerance, positive, negative, NO_ORDERS, NO_SIDES)
 
 
 def _subdivide_exactly(mesh: Mesh, Z, tolerance, positive, negative, oracle: "Oracle") -> Cut:
@@ -282,7 +279,8 @@ def _place_flat(cut: Cut, knot, xy, flatness, edges, on, oracle: "Oracle") -> No
     cut.Z[rows] = np.where(cut.Z[rows] == 0.0, 0.0, values)
 
 
-def _cut(mesh: Mesh, Z, tolerance, positive, negative, cuts: EdgeCuts, on_edges, sides: Sides):
+@kernel
+def _cut(mesh, Z, tolerance, positive, negative, cuts, on_edges, sides):
     """Cut with the answers that there are.
 
     Returns
@@ -293,8 +291,7 @@ def _cut(mesh: Mesh, Z, tolerance, positive, negative, cuts: EdgeCuts, on_edges,
     between : (n,) int8
         Of each crossing inside a face the knot whose values at its parents say where it is.
     """
-    n_old = len(Z)
-    n_edge_new = len(cuts.place)
+    n_old, n_edge_new = len(Z), len(cuts.place)
     longest, most, n_crossings, n_chords = _sizes(mesh, positive, negative, cuts.first)
     written = room_for(mesh, n_old + n_edge_new, Z.shape[1], n_edge_new, n_crossings, n_chords)
     faces, vertices = written.faces, written.vertices
@@ -307,56 +304,25 @@ def _cut(mesh: Mesh, Z, tolerance, positive, negative, cuts: EdgeCuts, on_edges,
         mesh, cuts.first, np.concatenate((positive, cuts.positive)), np.concatenate((negative,
         cuts.negative)), tolerance, sides, written, scratch_for(longest, most), counts, doubtful, knots,
     )  # fmt: skip
-    n_vertices, n_snaps = counts[2:]
-    n_faces, n_edges = written.count
+    n_vertices, n_snaps = counts[2], counts[3]
+    n_faces, n_edges = written.count[FACES], written.count[EDGES]
     end = faces.ptr[n_faces]
+    finer = Mesh(
+        written.edges[:n_edges].copy(), faces.ptr[: n_faces + 1].copy(), faces.vertex[:end].copy(),
+        faces.edge[:end].copy(),
+    )  # fmt: skip
     cut = Cut(
-        mesh=Mesh(
-            written.edges[:n_edges].copy(), faces.ptr[: n_faces + 1].copy(), faces.vertex[:end].copy(),
-            faces.edge[:end].copy(),
-        ),
-        Z=vertices.Z[:n_vertices],
-        parents=vertices.parents[n_old:n_vertices],
-        place=vertices.place[n_old:n_vertices],
-        edge_parent=written.edge_parent[:n_edges],
-        face_parent=faces.parent[:n_faces],
-        face_signs=faces.signs[:n_faces],
-        snapped=vertices.snapped[:n_snaps],
-        residue=vertices.residue[:n_snaps],
-        merged=cuts.merged,
-        moved=cuts.moved,
-        status=int(status),
-        culprit=np.array([face, knot]),
+        finer, vertices.Z[:n_vertices], vertices.parents[n_old:n_vertices], vertices.place[n_old:n_vertices],
+        written.edge_parent[:n_edges], faces.parent[:n_faces], faces.signs[:n_faces],
+        vertices.snapped[:n_snaps], vertices.residue[:n_snaps], cuts.merged, cuts.moved, status,
+        np.array([face, knot]),
     )  # fmt: skip
     return cut, doubtful[:n_doubtful], knots[:n_doubtful], vertices.knot[n_old + n_edge_new : n_vertices]
 
 
 @kernel
-def mix(C, parents, place, Z):
-    """Carry the coordinates over to new vertices and append the hinges ``max(Z, 0)`` as new columns.
-
-    Parameters
-    ----------
-    C : (V_old, n) float64
-    parents, place : where the new vertices lie
-    Z : (V_new, knots) float64
-
-    Returns
-    -------
-    (V_new, n + knots) float64
-    """
-    n_old, n = C.shape
-    n_new, n_knots = Z.shape
-    out = np.empty((n_new, n + n_knots))
-    for v in range(n_old):
-        for j in range(n):
-            out[v, j] = C[v, j]
-    for i in range(n_new - n_old):
-        v, u, w, t = n_old + i, parents[i, 0], parents[i, 1], place[i]
-        s = 1.0 - t
-        for j in range(n):
-            out[v, j] = s * out[u, j] + t * out[w, j]
-    for v in range(n_new):
-        for k in range(n_knots):
-            out[v, n + k] = max(Z[v, k], 0.0)
-    return out
+def subdivide_by_floats(mesh, Z, tolerance, positive, negative, no_orders, no_sides):
+    """Do as `subdivide` does, with nobody to ask."""
+    cuts = cut_edges(mesh.edge_vertices, positive, negative, Z, tolerance, no_orders)
+    on_edges = _values_on_edges(Z, cuts)
+    return _cut(mesh, Z, tolerance, positive, negative, cuts, on_edges, no_sides)[0]

@@ -35,9 +35,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from splinecam_lite.engine.blocks import extract
 from splinecam_lite.engine.complex import OUTER, Complex, edge_faces
 from splinecam_lite.engine.exact import Decisions, Oracle, State
+from splinecam_lite.engine.extraction import extract
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.engine.lines import Chords, FormsOf, after_cut, sides_of
 from splinecam_lite.engine.merge import drop_edges

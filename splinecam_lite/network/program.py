@@ -15,6 +15,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from splinecam_lite.errors import ModelError, NotPiecewiseLinear
 from splinecam_lite.network.chain import Chain
@@ -221,6 +222,19 @@ class Program:
         A value that nobody reads dies with the op that writes it (-1: an input that nobody reads).
         """
         return self._last_use[value]
+
+    @cached_property
+    def multiplications(self) -> dict[int, int]:
+        """Multiplications of matrix products and convolutions for one input, by the value they are for."""
+        counts = {}
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            for op in self.ops:
+                if isinstance(op, AffineOp):
+                    before = counter.get_total_flops()
+                    inputs = [torch.zeros(1, *self.shapes[v]) for v in op.inputs]
+                    op.linear(*(x.to(self.device, self.dtype) for x in inputs))
+                    counts[op.output] = (counter.get_total_flops() - before) // 2
+        return counts
 
     @overload
     def run(self, x: Tensor | np.ndarray) -> Tensor: ...

@@ -15,6 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from splinecam_lite.engine.complex import OUTER, Complex, check_complex, signed_areas, thin_faces
+from splinecam_lite.engine.interrupts import apart
 from splinecam_lite.engine.winners import Exactly, largest_values, tied
 from splinecam_lite.errors import SliceError
 from splinecam_lite.network.polygon import finite
@@ -229,6 +230,7 @@ def one_region(domain: Floats) -> Complex:
     return Complex(domain, edges, sides, corners, np.array([0, len(domain)]), corners, corners)
 
 
+@apart
 def decide(
     complex: Complex,
     outputs: Floats,

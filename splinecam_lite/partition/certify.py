@@ -56,6 +56,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from splinecam_lite.engine.interrupts import apart
 from splinecam_lite.errors import ModelError
 from splinecam_lite.network.exact.forms import ExactProgram
 from splinecam_lite.network.ops import KnotsOp
@@ -64,7 +65,7 @@ from splinecam_lite.network.slices import Slice
 from splinecam_lite.partition.approximations import in_full, same_approximation
 from splinecam_lite.partition.certificate import Certificate, Decisions, Failure, SnappedIncidence
 from splinecam_lite.partition.layers import approximation_of
-from splinecam_lite.partition.planning import output_scale, preactivation_scales
+from splinecam_lite.partition.planning import scales_of
 from splinecam_lite.partition.proof.decision import DecisionProof
 from splinecam_lite.partition.proof.digest import partition_digest, versions
 from splinecam_lite.partition.proof.exact import side_form
@@ -97,6 +98,7 @@ PROVED = (
 )
 
 
+@apart
 def certify(
     partition: "Partition", model: nn.Module | Program | None = None, *, decision: bool = True
 ) -> Certificate:
@@ -367,18 +369,18 @@ def _bit_failures(partition: "Partition", layout: BitLayout, zeros: Incidences) 
 def line_scales(program: Program, partition: "Partition", layout: BitLayout) -> np.ndarray:
     """Return for each line the unit in which snapping is measured; see `Codes` for the order.
 
-    That of its preactivation (`planning.preactivation_scales`), and at least the breakpoint; for a tie, twice
+    That of its preactivation (`planning.scales_of`), and at least the breakpoint; for a tie, twice
     what the largest of the outputs adds up to; 0 for a side of the domain, which is never snapped.
     """
     plane = partition.plane
     scales = np.zeros(layout.n_bits)
     knots = [op for op in program.ops if isinstance(op, KnotsOp)]
-    units = preactivation_scales(program, plane)
+    units, outputs = scales_of(program, plane)
     for first, n, op, unit in zip(layout.first, layout.n_neurons, knots, units, strict=True):
         for j, breakpoint_ in enumerate(op.breakpoints):
             point = breakpoint_.broadcast_to(program.shapes[op.inputs[0]]).flatten().abs().numpy()
             scales[first + j * n : first + (j + 1) * n] = np.maximum(unit, point)
-    ties = np.full(partition.n_outputs**2, 2.0 * float(output_scale(program, plane).max()))
+    ties = np.full(partition.n_outputs**2, 2.0 * float(outputs.max()))
     return np.concatenate((scales, np.zeros(len(plane.domain)), ties))
 
 

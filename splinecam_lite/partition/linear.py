@@ -28,6 +28,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
 from splinecam_lite.engine.complex import OUTER
+from splinecam_lite.engine.interrupts import apart, go_on
 from splinecam_lite.errors import ModelError
 from splinecam_lite.network.exact.forms import ExactProgram, Forms
 from splinecam_lite.network.program import AffineOp, KnotsOp, Program
@@ -145,6 +146,7 @@ def program_of(partition: "Partition", model: nn.Module | Program | None) -> Pro
     return program
 
 
+@apart
 def merge(partition: "Partition", program: Program) -> LinearRegions:
     """Decide on every inner edge whether the maps on both sides are equal, and join the regions where so.
 
@@ -189,6 +191,7 @@ def _differ_in_float64(partition: "Partition", program: Program, pairs: np.ndarr
     differ = np.empty(len(pairs), bool)
     step = max(1, EDGES_AT_ONCE // partition.n_outputs)
     for i in range(0, len(pairs), step):
+        go_on()
         regions, rows = np.unique(pairs[i : i + step], return_inverse=True)
         A, b = partition.affine_maps(regions)
         maps = np.dstack((A, b))
@@ -311,6 +314,7 @@ def _differ_in_rationals(partition: "Partition", program: Program, pairs: np.nda
         for limbs in (LIMBS, None):
             still_open = np.flatnonzero(~differ)
             for i in range(0, len(still_open), EXACT_AT_ONCE):
+                go_on()
                 some = still_open[i : i + EXACT_AT_ONCE]
                 regions, rows = np.unique(pairs[some], return_inverse=True)
                 forms = exact.outputs(partition.patterns(regions), limbs)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from splinecam_lite.engine.engine import EngineResult, run
+from splinecam_lite.engine.interrupts import apart
 from splinecam_lite.engine.plan import Plan, Tuning, tuning_for
 from splinecam_lite.errors import ModelError, SliceError
 from splinecam_lite.network.exact.forms import ExactProgram
@@ -21,7 +22,7 @@ from splinecam_lite.partition.door import as_program, decision_of, thread_count
 from splinecam_lite.partition.exactness import exact_areas, knots_of
 from splinecam_lite.partition.layers import decode, first_bits, layers_of
 from splinecam_lite.partition.memory import memory_budget, within
-from splinecam_lite.partition.planning import make_plan, output_scale
+from splinecam_lite.partition.planning import make_plan
 from splinecam_lite.partition.report import make_report
 from splinecam_lite.partition.result import Partition
 from splinecam_lite.partition.segments.partition import partition_segment
@@ -94,6 +95,7 @@ def partition(
     approximate: Mapping[str, float] | None = None,
     exact: bool = False,
 ) -> SegmentPartition: ...
+@apart
 def partition(
     model: nn.Module | Program | str | Path,
     plane: Slice | Segment | None = None,
@@ -274,6 +276,6 @@ def whole_partition(
         exact=precise is not None,
         thin_regions=result.thin if areas else np.empty(0, np.int64),
         thin_areas=np.array([float(area) for area in areas]),
-        output_scale=output_scale(program, plane),
+        output_scale=plan.output_scale,
     )
     return fine if compared is None else shown(fine, compared, program.digest(), program)

@@ -57,7 +57,7 @@ def _scale_points(plane: Slice) -> np.ndarray:
     return np.concatenate((corners, centre[None], 0.5 * (corners + centre)))
 
 
-def preactivation_scales(program: Program, plane: Slice) -> list[np.ndarray]:
+def scales_of(program: Program, plane: Slice) -> tuple[list[np.ndarray], np.ndarray]:
     """Return ``S_k`` of every preactivation of the network on the slice, and of every comparison of maxima.
 
     ``S_k`` is the largest, over fixed points of the domain, of what the affine ops between the last
@@ -67,8 +67,9 @@ def preactivation_scales(program: Program, plane: Slice) -> list[np.ndarray]:
 
     Returns
     -------
-    list of (n_neurons,) float64
-        One array for each layer.
+    layers : list of (n_neurons,) float64
+    outputs : (n_outputs,) float64
+        What the terms of each output add up to, at most, at the same points.
     """
     program = program.compared()
     points = torch.as_tensor(plane.lift(_scale_points(plane)), dtype=torch.float64)
@@ -78,25 +79,27 @@ def preactivation_scales(program: Program, plane: Slice) -> list[np.ndarray]:
         for some, shaken in zip(points.split(at_once), _nudged(points).split(at_once), strict=True):
             found = _scales_at(program, some, shaken)
             scales = list(map(torch.maximum, scales, found)) if scales else found
+        *layers, outputs = scales
         # A second activation in a row whose first is 0 at all points: of its own it has no scale.
-        scales = [torch.where(scale > 0.0, scale, scale.amax()) for scale in scales]
-    return [scale.numpy() for scale in scales]
+        layers = [torch.where(scale > 0.0, scale, scale.amax()) for scale in layers]
+    return [scale.numpy() for scale in layers], outputs.numpy()
 
 
 def _scales_at(program: Program, points: torch.Tensor, shaken: torch.Tensor) -> list[torch.Tensor]:
-    """Return the scales at some points, and at the same ones as changed by rounding; see above."""
+    """Return the scales at some points, and at the same ones as changed by rounding; the outputs' last."""
     knots = [op for op in program.ops if isinstance(op, KnotsOp)]
-    scales = [
-        step.input_magnitudes[0].amax(dim=0).flatten()
-        for step in evaluate_with_magnitudes(program, points)
-        if isinstance(step.op, KnotsOp)
-    ]
+    scales, added = [], points.abs()
+    for step in evaluate_with_magnitudes(program, points):
+        if isinstance(step.op, KnotsOp):
+            scales.append(step.input_magnitudes[0].amax(dim=0).flatten())
+        if step.op.output == program.output:
+            added = step.added
     nudged = program.run(shaken, keep={op.inputs[0] for op in knots})
     values = program.run(points, keep=nudged)
     for i, op in enumerate(knots):
         moved = (nudged[op.inputs[0]] - values[op.inputs[0]]).abs().amax(dim=0).flatten()
         scales[i] = torch.maximum(scales[i], AMPLIFIED * moved)
-    return scales
+    return [*scales, added.amax(dim=0).flatten()]
 
 
 def _nudged(points: torch.Tensor) -> torch.Tensor:
@@ -105,20 +108,6 @@ def _nudged(points: torch.Tensor) -> torch.Tensor:
     number = torch.arange(flat.numel()).reshape(flat.shape)
     up = (number * 2654435761 % 2**32) < 2**31
     return (flat + torch.where(up, 2.0**-52, -(2.0**-52)) * flat.abs()).reshape(points.shape)
-
-
-def output_scale(program: Program, plane: Slice) -> np.ndarray:
-    """Return what the terms of each output add up to, at most, at the same points, (n_outputs,)."""
-    points = torch.as_tensor(plane.lift(_scale_points(plane)), dtype=torch.float64)
-    program, scales = program.compared(), []
-    with torch.inference_mode():
-        for some in points.split(batch_size(program, len(points))):
-            added = some.abs()
-            for step in evaluate_with_magnitudes(program, some):
-                if step.op.output == program.output:
-                    added = step.added
-            scales.append(added.amax(dim=0).flatten())
-        return torch.stack(scales).amax(dim=0).numpy()
 
 
 def _per_neuron(tensor: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
@@ -137,7 +126,7 @@ def make_plan(program: Program, plane: Slice, forms_of: FormsOf | None = None) -
     """
     program.require_piecewise_linear()
     program = program.compared()
-    scales = preactivation_scales(program, plane)
+    scales, output_scale = scales_of(program, plane)
     steps: list[AffineStep | KnotStep] = []
     layer = first_bit = 0
     for op in program.ops:
@@ -147,7 +136,7 @@ def make_plan(program: Program, plane: Slice, forms_of: FormsOf | None = None) -
             linear = _as_arrays(op.linear)
             if unfolds(op):
                 linear = _in_batches(op.linear, rows_at_once(program, op))
-            steps.append(AffineStep(op.inputs, op.output, linear, bias))
+            steps.append(AffineStep(op.inputs, op.output, linear, bias, program.multiplications[op.output]))
         elif isinstance(op, KnotsOp):
             shape = program.shapes[op.inputs[0]]
             breakpoints = np.stack([_per_neuron(b, shape) for b in op.breakpoints])
@@ -165,5 +154,5 @@ def make_plan(program: Program, plane: Slice, forms_of: FormsOf | None = None) -
     columns = np.concatenate((directions, plane.origin.reshape(1, *plane.input_shape)))
     return Plan(
         tuple(steps), columns, np.array(plane.domain, float), program.output, first_bit // WORD,
-        tuple(map(prod, program.shapes)), forms_of,
+        tuple(map(prod, program.shapes)), forms_of, output_scale,
     )  # fmt: skip

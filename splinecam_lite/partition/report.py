@@ -1,6 +1,7 @@
 """What a partition says about its own correctness; a residual beyond its bound is an error."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -28,9 +29,9 @@ in the wrong place differs by far more.
 MOST_CHECKED = 4096
 """Vertices whose outputs are checked, at most ..."""
 
-CHECKED_SHARE = 128
-"""... and one in 128 of a large partition: the check then costs less than a hundredth of a forward pass over
-all vertices, where the engine costs a twenty-fifth (54,528 neurons) to a half of one."""
+CHECKED_SHARE = 256
+"""... and one in 256 of a large partition: the check then costs less than a hundredth of a forward pass over
+all vertices, where the engine costs a thirtieth (54,528 neurons) to a third of one."""
 
 FEWEST_CHECKED = 64
 """All vertices of a partition with no more than these are checked."""
@@ -39,7 +40,11 @@ SCALE_POINTS = 16
 """Vertices at which the scale of the outputs is taken; that takes 3 times as long as running the network."""
 
 BATCH = 64
-"""Vertices that run through the network at once; 256 take 1.7 times as long for each (54,528 neurons)."""
+"""Fewest vertices that run through the network at once; 256 take 1.7 times as long for each where there are
+54,528 neurons ..."""
+
+BATCH_ENTRIES = 1 << 19
+"""... and more where the network's values are small: 4 MB of them, which stay in the cache."""
 
 
 class Snaps(NamedTuple):
@@ -254,7 +259,7 @@ def output_residual(
         step = -(-len(required) // MOST_CHECKED)
         sample = np.concatenate((sample, required[::step]))
     sample = np.unique(sample)
-    at_once = batch_size(program, BATCH)
+    at_once = batch_size(program, max(BATCH, BATCH_ENTRIES // sum(map(prod, program.shapes))))
     batches = [sample[i : i + at_once] for i in range(0, len(sample), at_once)]
     with torch.inference_mode():
         expected = np.concatenate([program.run(plane.lift(xy[some])).flatten().numpy() for some in batches])

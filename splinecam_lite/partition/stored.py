@@ -15,6 +15,7 @@ from torch import nn
 from splinecam_lite.engine.blocks import stream_blocks
 from splinecam_lite.engine.engine import assembled, retried
 from splinecam_lite.engine.finished import Finished
+from splinecam_lite.engine.interrupts import apart
 from splinecam_lite.engine.kernels import source_digest
 from splinecam_lite.engine.maps import face_maps
 from splinecam_lite.engine.plan import Plan, Tuning
@@ -165,6 +166,7 @@ class StoredPartition:
                 "partition again"
             )
 
+    @apart
     def load(self, model: "nn.Module | Program | str") -> Partition:
         """Return the whole partition in memory.
 

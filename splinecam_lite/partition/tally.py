@@ -14,6 +14,7 @@ from splinecam_lite.engine.comparisons import Comparisons, irrelevant_edges, kep
 from splinecam_lite.engine.complex import AREA_ROUNDING, OUTER, PLACE_ROUNDING, check_faces, polygon_area
 from splinecam_lite.engine.engine import retried
 from splinecam_lite.engine.finished import Finished
+from splinecam_lite.engine.interrupts import apart
 from splinecam_lite.engine.labels import Patterns, edge_knots
 from splinecam_lite.engine.plan import Plan, Tuning, tuning_for
 from splinecam_lite.engine.rims import Rim, pair_rims, rim_of, rim_patterns
@@ -136,6 +137,7 @@ class Tally:
         return "\n".join(lines)
 
 
+@apart
 def count(
     model: "nn.Module | Program | str",
     plane: Slice,

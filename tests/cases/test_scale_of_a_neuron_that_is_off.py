@@ -10,7 +10,7 @@ from torch import nn
 
 from splinecam_lite import Program, partition
 from splinecam_lite.engine.plan import Tuning
-from splinecam_lite.partition.planning import preactivation_scales
+from splinecam_lite.partition.planning import scales_of
 from tests.agreement import assert_agrees, slice_of
 from tests.exact_networks import Abs
 from tests.strategies import Case
@@ -33,7 +33,7 @@ def test_every_neuron_has_a_scale(last):
         for layer, (weight, bias) in zip((model[0], model[2]), STRIP.layers, strict=False):
             layer.weight[:], layer.bias[:] = torch.tensor(weight), torch.tensor(bias)
     program = Program.from_module(model.double().eval(), (2,))
-    for scales in preactivation_scales(program, slice_of(STRIP.domain)):
+    for scales in scales_of(program, slice_of(STRIP.domain))[0]:
         assert (scales > 0).all()
 
 

@@ -51,11 +51,11 @@ def test_sides_that_disagree_are_found(plan, spoil):
 def test_a_mismatch_is_met_by_cutting_elsewhere(plan, monkeypatch):
     tried = []
 
-    def disagree_once(blocks, n_sides, forms_of):
+    def disagree_once(blocks, *rest):
         tried.append(len(blocks))
         if len(tried) == 1:
             raise SeamMismatch("two sides")
-        return sew(blocks, n_sides, forms_of)
+        return sew(blocks, *rest)
 
     monkeypatch.setattr(engine, "sew", disagree_once)
     result = engine.run(plan, TUNING)
@@ -64,7 +64,7 @@ def test_a_mismatch_is_met_by_cutting_elsewhere(plan, monkeypatch):
 
 
 def test_a_mismatch_that_stays_is_an_error(plan, monkeypatch):
-    def disagree(blocks, n_sides, forms_of):
+    def disagree(blocks, *rest):
         raise SeamMismatch("two sides")
 
     monkeypatch.setattr(engine, "sew", disagree)

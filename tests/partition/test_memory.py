@@ -20,7 +20,7 @@ from splinecam_lite.engine.propagate import Block
 from splinecam_lite.partition import memory, planning
 from splinecam_lite.partition.batches import ENTRIES_AT_ONCE, batch_size
 from splinecam_lite.partition.memory import SMALLEST, available, memory_budget, within
-from splinecam_lite.partition.planning import make_plan, output_scale, preactivation_scales
+from splinecam_lite.partition.planning import make_plan, scales_of
 from tests.partition.networks import mlp
 from tests.partition.test_max import network
 
@@ -292,9 +292,9 @@ def test_convolutions_get_few_points_at_once():
     program = Program.from_module(wide.eval(), (3, 32, 32))
     assert 1 <= batch_size(program, 64) * (3 + 32) * 32 * 32 <= ENTRIES_AT_ONCE
     plane = Slice.around(np.zeros((3, 32, 32)), 0.01, seed=0)
-    scales, outputs = preactivation_scales(program, plane), output_scale(program, plane)
+    scales, outputs = scales_of(program, plane)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "batch_size", lambda program, most: most)
-        for few, all_ in zip(scales, preactivation_scales(program, plane), strict=True):
+        for few, all_ in zip(scales, scales_of(program, plane)[0], strict=True):
             np.testing.assert_allclose(few, all_, rtol=1e-12)
-        np.testing.assert_allclose(outputs, output_scale(program, plane), rtol=1e-12)
+        np.testing.assert_allclose(outputs, scales_of(program, plane)[1], rtol=1e-12)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from splinecam_lite.engine.interrupts import go_on
 from splinecam_lite.engine.kernels import kernel
 from splinecam_lite.network.exact.forms import ExactProgram
 from splinecam_lite.partition.proof.layout import Codes
@@ -220,6 +221,7 @@ class ExactStage:
         """Return the signs (n,) int8 of knots at the crossings of pairs (n, 2) on faces; 2 if undecided."""
         out = np.full(len(faces), 2, np.int8)
         for start in range(0, len(faces), AT_ONCE):
+            go_on()
             some = slice(start, start + AT_ONCE)
             triples = np.column_stack((pairs[some], knots[some]))
             lines, place = self._distinct(faces[some], triples, LIMBS)
@@ -238,6 +240,7 @@ class ExactStage:
         """
         out, away, size = np.full(len(faces), 2, np.int8), np.zeros(len(faces)), np.zeros(len(faces))
         for start in range(0, len(faces), AT_ONCE):
+            go_on()
             some = slice(start, start + AT_ONCE)
             triples = np.column_stack((pairs[some], knots[some]))
             lines, place = self._distinct(faces[some], triples, None)

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from splinecam_lite.engine.interrupts import go_on
 from splinecam_lite.network.exact.forms import ExactProgram
 from splinecam_lite.network.exact.restricted import ROUNDING, LayerForms
 from splinecam_lite.partition.proof.layout import BitLayout, Codes, Incidences
@@ -124,6 +125,7 @@ class Group:
         patterns: np.ndarray,
         wanted: np.ndarray,
     ):
+        go_on()
         self.layout, self.codes, self.domain, self.first_face = layout, codes, domain, first_face
         differ = np.bitwise_or.reduce(patterns ^ patterns[0], axis=0)
         self.mixed = np.flatnonzero(unpacked(differ))
