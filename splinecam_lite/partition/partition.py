@@ -270,7 +270,14 @@ def whole_partition(
         decide=decide,
         model_digest=program.compared().digest(),
         report=make_report(
-            result, program, plane, layers, threads, time.perf_counter() - begin, precise is not None
+            result,
+            program,
+            plane,
+            layers,
+            threads,
+            time.perf_counter() - begin,
+            precise is not None,
+            plan.output_scale,
         ),
         program=program.compared(),
         exact=precise is not None,

@@ -168,8 +168,9 @@ def make_report(
     threads: int,
     seconds: float,
     exact: bool,
+    output_scale: np.ndarray | None = None,
 ) -> Report:
-    """Check a result of the engine against the network and the domain.
+    """Check a result of the engine against the network and the domain; ``output_scale`` as in `Plan`.
 
     Raises
     ------
@@ -178,7 +179,7 @@ def make_report(
     """
     complex = result.complex
     corners = corner_of_each_block(complex, np.array([block.first_face for block in result.blocks]))
-    residual, n_checked = output_residual(program, plane, complex.xy, result.outputs, corners)
+    residual, n_checked = output_residual(program, plane, complex.xy, result.outputs, corners, output_scale)
     domain = polygon_area(plane.domain)
     areas = signed_areas(complex.xy, complex.face_ptr, complex.face_vertex)
     return Report(
@@ -234,6 +235,7 @@ def output_residual(
     xy: np.ndarray,
     outputs: np.ndarray,
     required: np.ndarray | None = None,
+    output_scale: np.ndarray | None = None,
 ) -> tuple[float, int]:
     """Compare outputs (V, n_outputs) at vertices, (V, 2) or (V,), with the network's own, at some of them.
 
@@ -241,6 +243,8 @@ def output_residual(
     ----------
     required : (n,) int64, optional
         Vertices that are compared in any case, unless they are more than `MOST_CHECKED`.
+    output_scale : (n_outputs,) float64, optional
+        What is added up to give each output, where that is known; else it is taken at `SCALE_POINTS` of them.
 
     Returns
     -------
@@ -263,7 +267,10 @@ def output_residual(
     batches = [sample[i : i + at_once] for i in range(0, len(sample), at_once)]
     with torch.inference_mode():
         expected = np.concatenate([program.run(plane.lift(xy[some])).flatten().numpy() for some in batches])
-        scale = _output_scale(program, plane.lift(xy[sample[:: -(-len(sample) // SCALE_POINTS)]]))
+        if output_scale is None:
+            scale = _output_scale(program, plane.lift(xy[sample[:: -(-len(sample) // SCALE_POINTS)]]))
+        else:
+            scale = max(float(output_scale.max()), float(np.abs(expected).max()))
     away = np.abs(expected.reshape(len(sample), -1) - outputs[sample]).max(axis=1, initial=0.0)
     steep = np.flatnonzero(~(away <= OUTPUT_ROUNDING * scale))
     away[steep] -= _changes_nearby(program, plane, xy[sample[steep]])

@@ -16,7 +16,7 @@ from tests.partition import mutants
 from tests.partition.networks import cases, compute, mlp, tunings
 from tests.partition.test_degenerate_cases import BOX, concurrent_lines, lines_network
 
-FEW, MANY = 25, 250
+FEW, MANY = 25, 300
 """Partitions in a quick and in a full run; a class makes one mutant of each."""
 
 MUTATIONS = {
