@@ -7,28 +7,31 @@ not on one side of 0 at all of them, 0 itself counting as positive:
     min z < 0 <= max z      over the vertices
 """
 
-from collections.abc import Iterator
-from math import prod
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splinecam_lite.complexity.batches import check_batch_size, default_batch, in_batches, is_int
 from splinecam_lite.complexity.current import CurrentProgram
-from splinecam_lite.complexity.frames import as_points, check_frame, check_radius, random_frame, random_frames
+from splinecam_lite.complexity.frames import (
+    Kind,
+    as_points,
+    as_tensor,
+    check_frame,
+    check_kind,
+    check_radius,
+    on,
+    random_frame,
+    random_frames,
+)
+from splinecam_lite.complexity.layers import Layers, as_choices, chosen_layers, with_logits
 from splinecam_lite.complexity.result import ComplexityResult
-from splinecam_lite.complexity.vertices import Spread, vertex_ranges
+from splinecam_lite.complexity.vertices.vertices import Spread, vertex_ranges
 from splinecam_lite.errors import ModelError
-from splinecam_lite.network.program import AffineOp, Program
-
-CPU_BATCH_BYTES = 2**24
-"""Memory for the live values of one batch: a few times the cache. Smaller batches make matrix products slow,
-larger ones fetch every value from memory again."""
-
-ACCELERATOR_BATCH_BYTES = 2**30
-"""The same on any other device, where only large batches are fast."""
+from splinecam_lite.network.exporting import new_tensors_on_the_cpu
+from splinecam_lite.network.program import Program
 
 
 class LocalComplexity:
@@ -36,8 +39,9 @@ class LocalComplexity:
 
     Call it with points of shape (points, *input_shape), an array or a tensor; it returns a
     `ComplexityResult`. Any network that torch can export will do, GELU and attention included: a layer of
-    preactivations is the input of one activation. The network is measured in eval mode, with the weights that
-    it has at the time of the call; it and torch's random state are left as they are.
+    preactivations is the input of one activation. The network is measured in eval mode, in full precision
+    even under autocast, on the device where it lives, with the weights that it has at the time of the call;
+    it and torch's random state are left as they are.
 
     The count is a lower bound on the neurons whose zero set meets the whole neighbourhood, and equal to it on
     the first layer; `exact_complexity` tells how much is missed.
@@ -49,7 +53,7 @@ class LocalComplexity:
     radius : float
         Of the neighbourhoods, in input units.
     directions : int
-        P: 2P vertices a neighbourhood. At most the number of entries of an input.
+        P: 2P vertices a neighbourhood. Of orthonormal ones, at most the number of entries of an input.
     seed : int
         Of the frame. The same at every call, so that a curve over training does not depend on when it was
         measured.
@@ -57,6 +61,20 @@ class LocalComplexity:
         Orthonormal directions to use instead of random ones.
     frame_per_point : bool
         Draw a random frame for each point of a call, instead of one for all. Slower.
+    kind : "orthonormal" or "gaussian"
+        How directions are drawn: as an orthonormal frame, or as independent normal ones, scaled so that their
+        *expected* length is 1 (`random_frame`); vertices then are at about the radius.
+    centre : bool
+        Take each point itself to its vertices: finds neurons that cross and come back in between.
+    layers : str, int, callable, several of these, or None
+        The layers to count: names, patterns such as ``"blocks.*"``, numbers, or what says yes or no to a
+        `complexity.layers.LayerOf`. Default: all.
+    logits : bool
+        Count sign changes of the output as well, as a last layer that bears the name of what writes it.
+    start : str, optional
+        Path of the module after which the network begins, e.g. the embedding ``"transformer.wte"``. Points
+        are what the whole module takes, token ids, and are taken there first; or, if it is an
+        ``nn.Embedding``, floating vectors, (points, tokens, channels). Frame and radius are of that place.
     dtype : torch.dtype
         float64, or float32: faster, and right but for preactivations within rounding of 0.
 
@@ -65,6 +83,8 @@ class LocalComplexity:
     NeighbourhoodError
         If the radius is not positive; when called, if points or frame do not fit the network, or there are
         fewer than P directions.
+    ModelError
+        When called, if one of ``layers`` or ``start`` is not in the network, or the dtype not on the device.
 
     Examples
     --------
@@ -87,19 +107,29 @@ class LocalComplexity:
         *,
         frame: object = None,
         frame_per_point: bool = False,
+        kind: Kind = "orthonormal",
+        centre: bool = False,
+        layers: Layers | None = None,
+        logits: bool = False,
+        start: str | None = None,
         dtype: torch.dtype = torch.float64,
     ):
         if dtype not in (torch.float64, torch.float32):
             raise TypeError(f"the dtype is {dtype}; give torch.float64 or torch.float32")
-        if frame is not None and frame_per_point:
-            raise TypeError("a frame and frame_per_point were both given; give one")
-        if not _is_int(directions):
+        self.kind = check_kind(kind)
+        if frame is not None and (frame_per_point or kind != "orthonormal"):
+            other = "frame_per_point" if frame_per_point else f"kind='{kind}'"
+            raise TypeError(f"a frame and {other} were both given; give one")
+        if not is_int(directions):
             raise TypeError(f"directions is {directions!r}; give how many, an int")
         self.radius, self.seed, self.dtype = check_radius(radius), seed, dtype
-        self.frame_per_point = frame_per_point
-        self._frame = None if frame is None else torch.as_tensor(frame).detach().cpu().double()
+        self.frame_per_point, self.centre, self.logits = frame_per_point, centre, logits
+        self._layers = None if layers is None else as_choices(layers)
+        if self._layers == () and not logits:
+            raise ValueError("layers is empty; name at least one, or count the logits")
+        self._frame = None if frame is None else as_tensor(frame).cpu().double()
         self.directions = int(directions) if self._frame is None else len(self._frame)
-        self._network = CurrentProgram(model)
+        self._network = CurrentProgram(model, start)
 
     def __call__(self, points: object, *, batch_size: int | None = None) -> ComplexityResult:
         """Count crossings around each point.
@@ -109,30 +139,33 @@ class LocalComplexity:
         points : (points, *input_shape) array or tensor
         batch_size : int, optional
             Points at once, at least 1; the counts do not depend on it, but for preactivations within
-            rounding of 0. Default: by the memory that they take.
+            rounding of 0. Default: by the memory that they take. If memory does not suffice, half as many.
 
         Returns
         -------
         ComplexityResult
         """
         x, batch_size = as_points(points), check_batch_size(batch_size)
-        shape = tuple(x.shape[1:])
-        program = self._network.program(shape).to(self.dtype, self._network.device)
-        if shape != program.input_shape:
-            raise ModelError(
-                f"the points have shape {tuple(x.shape)}; "
-                f"this network takes (points, {str(program.input_shape)[1:]}"
-            )
+        check_device(self._network.device, self.dtype)
+        exported, x = self._network.program_at(x)
+        program = exported.to(self.dtype, self._network.device)
+        chosen = chosen_layers(program, self._layers)
+        if self.logits:
+            chosen = (*chosen, len(program.n_neurons))
+            program = with_logits(program)
         shared = None if self.frame_per_point else self._offset(program)
-        counts = []
-        for some in _chunks(len(x), batch_size or default_batch(program, 2 * self.directions)):
-            centre = x[some.start : some.stop].to(program.device, self.dtype)
+
+        def count(some: range) -> Tensor:
+            centre = on(x[some.start : some.stop], program.dtype, program.device)
             offset = self._offset(program, some) if shared is None else shared
-            counts.append(count_crossings(program, Spread(centre, offset)))
+            return count_crossings(program, Spread(centre, offset), chosen).cpu()
+
+        size = batch_size or default_batch(program, 2 * (self.directions + self.centre))
+        counts = torch.cat(list(in_batches(len(x), size, count)))
         return ComplexityResult(
-            torch.cat(counts).cpu().numpy(),
-            np.array(program.n_neurons, dtype=np.int64),
-            program.layer_names,
+            counts.numpy(),
+            np.array([program.n_neurons[layer] for layer in chosen], dtype=np.int64),
+            tuple(program.layer_names[layer] for layer in chosen),
             self.radius,
             self.directions,
         )
@@ -150,70 +183,39 @@ class LocalComplexity:
         if self.frame_per_point:
             if points is None:
                 raise TypeError("every point has a frame of its own; say of which points")
-            return random_frames(input_shape, self.directions, self.seed, numbers=points)
-        return random_frame(input_shape, self.directions, self.seed)
+            return random_frames(input_shape, self.directions, self.seed, numbers=points, kind=self.kind)
+        return random_frame(input_shape, self.directions, self.seed, kind=self.kind)
 
     def _offset(self, program: Program, points: range | None = None) -> Tensor:
-        return (self.radius * self.frame(program.input_shape, points)).to(program.device, program.dtype)
+        """Steps to the vertices; one more, of length 0, to the centre."""
+        steps = self.radius * self.frame(program.input_shape, points)
+        if self.centre:
+            axis = steps.ndim - len(program.input_shape) - 1
+            steps = torch.cat((steps, torch.zeros_like(steps.narrow(axis, 0, 1))), dim=axis)
+        return on(steps, program.dtype, program.device)
 
 
-def _chunks(n: int, size: int) -> Iterator[range]:
-    for start in range(0, n, size):
-        yield range(start, min(start + size, n))
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def check_batch_size(batch_size: int | None) -> int | None:
-    """Return the batch size as it is: None, or an int of at least 1.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is anything else.
+def check_device(device: torch.device, dtype: torch.dtype) -> None:
+    """Raise `ModelError` unless a device computes in this dtype, and has numbers at all.
 
     Examples
     --------
-    >>> check_batch_size(-1)
+    >>> check_device(torch.device("mps"), torch.float64)
     Traceback (most recent call last):
         ...
-    ValueError: batch_size is -1; give at least 1, or None to leave it to the memory
+    splinecam_lite.errors.ModelError: the model is on mps, which has no float64; take dtype=torch.float32, ...
     """
-    if batch_size is None:
-        return None
-    if not _is_int(batch_size):
-        raise TypeError(f"batch_size is {batch_size!r}; give an int, or None to leave it to the memory")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; give at least 1, or None to leave it to the memory")
-    return int(batch_size)
-
-
-def default_batch(program: Program, vertices: int) -> int:
-    """Return how many neighbourhoods of that many vertices are taken through a program at once."""
-    on_cpu = program.device.type == "cpu"
-    each = vertices * _live_entries(program) * torch.finfo(program.dtype).bits // 8
-    return max(1, (CPU_BATCH_BYTES if on_cpu else ACCELERATOR_BATCH_BYTES) // max(each, 1))
-
-
-def _live_entries(program: Program) -> int:
-    """Most entries of values that are held for one vertex at any time, spread ones aside."""
-    spread, live, most = {0}, {}, 0
-    for i, op in enumerate(program.ops):
-        if isinstance(op, AffineOp) and spread.issuperset(op.inputs):
-            spread.add(op.output)
-            continue
-        # An op that reads a spread value writes it out first.
-        written_out = sum(prod(program.shapes[v]) for v in set(op.inputs) & spread)
-        live[op.output] = prod(program.shapes[op.output])
-        most = max(most, sum(live.values()) + written_out)
-        live = {v: n for v, n in live.items() if program.last_use(v) > i}
-    return most
+    if device.type == "meta":
+        raise ModelError("the model is on the meta device, and has no weights; load them first")
+    if device.type == "mps" and dtype == torch.float64:
+        raise ModelError(
+            f"the model is on {device}, which has no float64; take dtype=torch.float32, or a copy of the "
+            "model on the CPU"
+        )
 
 
 @torch.inference_mode()
-def count_crossings(program: Program, inputs: Spread) -> Tensor:
+def count_crossings(program: Program, inputs: Spread, layers: tuple[int, ...] | None = None) -> Tensor:
     """Count the neurons of each layer that cross in a batch of neighbourhoods.
 
     Parameters
@@ -221,6 +223,8 @@ def count_crossings(program: Program, inputs: Spread) -> Tensor:
     program : Program
     inputs : Spread
         The points as centre, and the frame times the radius as offset.
+    layers : tuple of int, optional
+        Numbers of the layers to count, in ascending order; what comes after the last is not computed.
 
     Returns
     -------
@@ -231,8 +235,14 @@ def count_crossings(program: Program, inputs: Spread) -> Tensor:
     ModelError
         If a preactivation is NaN or infinite.
     """
-    counts = torch.zeros(len(inputs.centre), len(program.n_neurons), dtype=torch.int64, device=program.device)
-    with torch.autocast(program.device.type, enabled=False):
+    chosen = tuple(range(len(program.n_neurons))) if layers is None else layers
+    counts = torch.zeros(len(inputs.centre), len(chosen), dtype=torch.int64, device=program.device)
+    if not chosen:
+        return counts
+    with torch.autocast(program.device.type, enabled=False), new_tensors_on_the_cpu():
         for layer, found in enumerate(vertex_ranges(program, inputs)):
-            counts[:, layer] = found.crosses().flatten(1).sum(dim=1)
+            if layer in chosen:
+                counts[:, chosen.index(layer)] = found.crosses().flatten(1).sum(dim=1)
+            if layer == chosen[-1]:
+                break
     return counts

@@ -1,4 +1,4 @@
-"""Neighbourhoods of the estimate: orthonormal frames and the cross-polytopes that they span.
+"""Neighbourhoods of the estimate: frames, orthonormal or Gaussian, and the cross-polytopes that they span.
 
     the cross-polytope of radius r around x           x + r v_2
     is the hull of the 2P points x ± r v_p                /\\
@@ -13,7 +13,8 @@ same frame on every device and in every dtype, and torch's global random state i
 """
 
 from collections.abc import Iterable
-from math import prod
+from math import exp, lgamma, prod, sqrt
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -24,18 +25,27 @@ from splinecam_lite.errors import NeighbourhoodError
 ORTHONORMAL = 2.0**-20
 """Largest deviation of ``frame @ frame.T`` from 1: a frame given in float32 passes, a skew one does not."""
 
+Kind = Literal["orthonormal", "gaussian"]
+"""How directions are drawn."""
 
-def random_frame(input_shape: tuple[int, ...], directions: int, seed: int = 0) -> Tensor:
-    """Return a random orthonormal frame, uniform over all orientations.
+
+def random_frame(
+    input_shape: tuple[int, ...], directions: int, seed: int = 0, *, kind: Kind = "orthonormal"
+) -> Tensor:
+    """Return random directions, uniform over all orientations.
 
     Parameters
     ----------
     input_shape : tuple of int
         Shape of one input, without the batch.
     directions : int
-        P, from 1 to the number of entries of an input.
+        P; of orthonormal ones 1 to n, the number of entries of an input, of Gaussian ones any number.
     seed : int
-        The frame is a function of these three arguments alone.
+        The frame is a function of these four arguments alone.
+    kind : "orthonormal" or "gaussian"
+        An orthonormal frame; or independent normal directions, divided by the expected length of a standard
+        normal vector, ``sqrt(2) gamma((n + 1) / 2) / gamma(n / 2)``, so that their own expected length is 1:
+        a single one deviates by about ``sqrt(1 / 2n)``.
 
     Returns
     -------
@@ -56,15 +66,21 @@ def random_frame(input_shape: tuple[int, ...], directions: int, seed: int = 0) -
         ...
     splinecam_lite.errors.NeighbourhoodError: 4 directions asked for, but inputs of shape (3,) ...
     """
-    return _drawn(input_shape, directions, seed)
+    return _drawn(input_shape, directions, seed, kind)
 
 
 def random_frames(
-    input_shape: tuple[int, ...], directions: int, seed: int = 0, *, numbers: Iterable[int]
+    input_shape: tuple[int, ...],
+    directions: int,
+    seed: int = 0,
+    *,
+    numbers: Iterable[int],
+    kind: Kind = "orthonormal",
 ) -> Tensor:
     """Return random frames of their own for the points of the given numbers.
 
-    The frame of a point depends on the seed and its number, not on which others are drawn with it.
+    The frame of a point depends on the seed and its number, not on which others are drawn with it; each is as
+    `random_frame` draws one.
 
     Returns
     -------
@@ -83,20 +99,43 @@ def random_frames(
     """
     # A CPU generator keeps 32 bits of its seed, so that sums such as seed + number would soon repeat.
     seeds = (int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) for number in numbers)
-    return torch.stack([_drawn(input_shape, directions, s) for s in seeds])
+    return torch.stack([_drawn(input_shape, directions, s, kind) for s in seeds])
 
 
-def _drawn(input_shape: tuple[int, ...], directions: int, seed: int) -> Tensor:
+def check_kind(kind: str) -> Kind:
+    """Return how directions are drawn, or raise `ValueError`."""
+    for known in get_args(Kind):
+        if kind == known:
+            return known
+    raise ValueError(f"kind is {kind!r}; give 'orthonormal' or 'gaussian'")
+
+
+def _drawn(input_shape: tuple[int, ...], directions: int, seed: int, kind: Kind) -> Tensor:
     size = prod(input_shape)
-    if not 1 <= directions <= size:
+    if directions < 1 or (kind == "orthonormal" and directions > size):
         raise NeighbourhoodError(
-            f"{directions} directions asked for, but inputs of shape {tuple(input_shape)} have 1 to {size}"
+            f"{directions} directions asked for, but inputs of shape {tuple(input_shape)} have 1 to {size} "
+            "that are orthonormal; take fewer, or more with kind='gaussian'"
         )
-    generator = torch.Generator().manual_seed(seed)
-    normal = torch.randn(size, directions, generator=generator, dtype=torch.float64)
+    # On the CPU whatever `torch.set_default_device` says: the numbers are the same everywhere.
+    generator = torch.Generator("cpu").manual_seed(seed)
+    normal = torch.randn(size, directions, generator=generator, dtype=torch.float64, device="cpu")
+    if kind == "gaussian":
+        return (normal / expected_length(size)).T.reshape(directions, *input_shape).contiguous()
     q, r = torch.linalg.qr(normal)
     # QR fixes the signs of q by its own rules; with a positive diagonal of r all orientations are alike.
     return (q * r.diagonal().sign()).T.reshape(directions, *input_shape).contiguous()
+
+
+def expected_length(n: int) -> float:
+    """Return the expected length of a vector of ``n`` independent standard normal numbers.
+
+    Examples
+    --------
+    >>> round(expected_length(1), 6), round(expected_length(2), 6), round(expected_length(784), 4)
+    (0.797885, 1.253314, 27.9911)
+    """
+    return sqrt(2.0) * exp(lgamma((n + 1) / 2) - lgamma(n / 2))
 
 
 def check_frame(frame: Tensor, input_shape: tuple[int, ...]) -> None:
@@ -113,11 +152,28 @@ def check_frame(frame: Tensor, input_shape: tuple[int, ...]) -> None:
         shape = ", ".join(map(str, input_shape))
         raise NeighbourhoodError(f"the frame has shape {tuple(frame.shape)}; it needs (1 to {size}, {shape})")
     rows = frame.flatten(at + 1)
-    deviation = float((rows @ rows.mT - torch.eye(rows.shape[-2], dtype=rows.dtype)).abs().max())
+    deviation = float(
+        (rows @ rows.mT - torch.eye(rows.shape[-2], dtype=rows.dtype, device=rows.device)).abs().max()
+    )
     if not deviation <= ORTHONORMAL:
         raise NeighbourhoodError(
             f"the frame is not orthonormal (off by {deviation:.1e}); random_frame draws one that is"
         )
+
+
+def as_tensor(numbers: object) -> Tensor:
+    """Return an array, a list or a tensor as a tensor without gradient; dtype and device as given.
+
+    Examples
+    --------
+    >>> as_tensor([[1.0, 2.0]]).shape, as_tensor(np.zeros((2, 3), np.float32)).dtype
+    (torch.Size([1, 2]), torch.float32)
+    """
+    if isinstance(numbers, Tensor):
+        return numbers.detach()
+    array = np.asarray(numbers)
+    # Torch has no tensors that cannot be written to, and warns of what it makes of such arrays.
+    return torch.as_tensor(array if array.flags.writeable else array.copy())
 
 
 def as_points(points: object) -> Tensor:
@@ -135,7 +191,7 @@ def as_points(points: object) -> Tensor:
         ...
     splinecam_lite.errors.NeighbourhoodError: point 0 holds NaN or infinity; give finite points
     """
-    x = points.detach() if isinstance(points, Tensor) else torch.as_tensor(np.asarray(points))
+    x = as_tensor(points)
     if x.ndim < 2 or not len(x):
         raise NeighbourhoodError(
             f"the points have shape {tuple(x.shape)}; give at least one, as (points, *input_shape)"
@@ -146,6 +202,17 @@ def as_points(points: object) -> Tensor:
             f"point {int((~finite).nonzero()[0])} holds NaN or infinity; give finite points"
         )
     return x
+
+
+def on(points: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a tensor in a dtype on a device; float64 is only ever on the one that has it.
+
+    Examples
+    --------
+    >>> on(torch.zeros(2), torch.float64, torch.device("cpu")).dtype
+    torch.float64
+    """
+    return points.to(device).to(dtype) if device.type == "cpu" else points.to(dtype).to(device)
 
 
 def check_radius(radius: float) -> float:

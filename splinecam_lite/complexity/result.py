@@ -28,7 +28,7 @@ class ComplexityResult:
     Attributes
     ----------
     per_layer : (points, layers) int64
-        Crossings, in the order of the points and of ``program.preactivation_ops``.
+        Crossings, in the order of the points and of the network's layers, those that were chosen.
     n_neurons : (layers,) int64
         Neurons of each layer; a neuron of a convolution is one channel at one pixel.
     layer_names : tuple of str
@@ -81,6 +81,88 @@ class ComplexityResult:
     def layer_means(self) -> tuple[Mean, ...]:
         """Mean over the points for each layer."""
         return tuple(mean_interval(column) for column in self.per_layer.T)
+
+    @property
+    def layer_fractions(self) -> tuple[Mean, ...]:
+        """Mean of ``fractions`` over the points for each layer."""
+        return tuple(mean_interval(column) for column in self.fractions.T)
+
+    @property
+    def fraction(self) -> Mean:
+        """Mean over the points of the share of all neurons that cross."""
+        return mean_interval(self.total / max(int(self.n_neurons.sum()), 1))
+
+    def summary(self) -> str:
+        """Return a table: for each layer and all together, the mean over points and the share of neurons.
+
+        Examples
+        --------
+        >>> result = ComplexityResult(np.array([[2, 1], [4, 1]]), np.array([8, 4]), ("0", "2"), 0.005, 25)
+        >>> print(result.summary())
+        crossings in cross-polytopes of radius 0.005, P = 25; mean over 2 points, 99 % interval
+        layer       neurons       mean        low       high   fraction
+        0                 8      3.000    -60.657     66.657     37.5 %
+        2                 4      1.000      1.000      1.000     25.0 %
+        all layers       12      4.000    -59.657     67.657     33.3 %
+        """
+        points = len(self.per_layer)
+        width = max(len(name) for name in ("all layers", *self.layer_names))
+        rows = [
+            *zip(self.layer_names, self.n_neurons, self.layer_means, self.layer_fractions, strict=True),
+            ("all layers", self.n_neurons.sum(), self.mean, self.fraction),
+        ]
+        return "\n".join(
+            [
+                f"crossings in cross-polytopes of radius {self.radius:g}, P = {self.directions}; mean over "
+                f"{points:,} {'point' if points == 1 else 'points'}, 99 % interval",
+                f"{'layer':<{width}} {'neurons':>8} {'mean':>10} {'low':>10} {'high':>10} {'fraction':>10}",
+                *(
+                    f"{name:<{width}} {neurons:>8} {mean.value:>10.3f} {mean.low:>10.3f} {mean.high:>10.3f} "
+                    f"{100 * share.value:>8.1f} %"
+                    for name, neurons, mean, share in rows
+                ),
+            ]
+        )
+
+    def to_dict(self, prefix: str = "lc") -> dict[str, float]:
+        """Return the means over points as a flat dictionary, as loggers take it, with `LCMonitor`'s keys.
+
+        Parameters
+        ----------
+        prefix : str
+            What the names begin with; a slash follows it.
+
+        Returns
+        -------
+        dict from str to float
+            ``"lc/layer1"``, ``"lc/layer2"``, .. : crossings of a layer, in the order of ``layer_names``;
+            ``"lc/sum"`` : of all layers. With ``_fraction`` after it, the share of the neurons; with
+            ``_ci99``, of two points and more, half the width of the 99 % interval of the mean.
+
+        Examples
+        --------
+        >>> result = ComplexityResult(np.array([[2, 1], [2, 1]]), np.array([8, 4]), ("0", "2"), 0.005, 25)
+        >>> for name, value in result.to_dict("lc/train").items():
+        ...     print(name, value)
+        lc/train/layer1 2.0
+        lc/train/layer1_ci99 0.0
+        lc/train/layer1_fraction 0.25
+        lc/train/layer2 1.0
+        lc/train/layer2_ci99 0.0
+        lc/train/layer2_fraction 0.25
+        lc/train/sum 3.0
+        lc/train/sum_ci99 0.0
+        lc/train/sum_fraction 0.25
+        """
+        names = (*(f"layer{i}" for i in range(1, len(self.layer_names) + 1)), "sum")
+        means, shares = (*self.layer_means, self.mean), (*self.layer_fractions, self.fraction)
+        flat: dict[str, float] = {}
+        for name, mean, share in zip(names, means, shares, strict=True):
+            flat[f"{prefix}/{name}"] = mean.value
+            if len(self.per_layer) > 1:
+                flat[f"{prefix}/{name}_ci99"] = (mean.high - mean.low) / 2
+            flat[f"{prefix}/{name}_fraction"] = share.value
+        return flat
 
 
 def mean_interval(values: NDArray[np.int64] | NDArray[np.float64]) -> Mean:

@@ -127,7 +127,7 @@ def _checked(tolerances: Mapping[str, float]) -> dict[str, float]:
 
 
 def _replacement(op: SmoothOp, name: str, tolerance: float, program: "Program") -> KnotsOp:
-    arguments = _arguments(op)
+    arguments = arguments_of(op)
     try:
         knots, error = knots_of(name, tuple(sorted(arguments.items())), tolerance)
     except ModelError as failure:
@@ -148,7 +148,7 @@ def _replacement(op: SmoothOp, name: str, tolerance: float, program: "Program") 
     )
 
 
-def _arguments(op: SmoothOp) -> dict[str, float | str]:
+def arguments_of(op: SmoothOp) -> dict[str, float | str]:
     """Arguments of the operator after the first, by name; those that have their default may be missing."""
     if not isinstance(op.fn, Chain) or len(op.fn.steps) != 1 or op.fn.steps[0].args[:1] != (Input(0),):
         raise ModelError(f"{op.where} cannot be approximated: it is not one torch operation on one value")

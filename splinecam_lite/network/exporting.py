@@ -24,7 +24,8 @@ EXAMPLE_BATCH = 2
 def float64_copy(module: nn.Module) -> nn.Module:
     """Copy a module to the CPU, its floating weights cast exactly."""
     try:
-        twin = copy.deepcopy(module).to(device="cpu", dtype=torch.float64)
+        # In two steps: Apple's devices have no float64, not even on the way.
+        twin = copy.deepcopy(module).cpu().to(dtype=torch.float64)
     except Exception as error:
         raise TraceError(f"the module cannot be copied and cast to float64: {first_line(error)}") from error
     for parameter in twin.parameters():
@@ -33,8 +34,13 @@ def float64_copy(module: nn.Module) -> nn.Module:
     return twin
 
 
-def export(twin: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
+def export(twin: nn.Module, shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> ExportedProgram:
     """Export a float64 copy with a symbolic batch size, functional, operators otherwise as they are.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of one input of the module: floating, or whole numbers.
 
     Raises
     ------
@@ -43,7 +49,7 @@ def export(twin: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
     TraceError
         If it branches on data, fixes the batch size, or torch.export refuses it.
     """
-    x = torch.zeros(EXAMPLE_BATCH, *shape)
+    x = torch.zeros(EXAMPLE_BATCH, *shape, dtype=dtype)
     _require_runs(twin, x)
     dynamic = {i: Dim.AUTO if i == 0 else Dim.STATIC for i in range(x.ndim)}
     try:
@@ -119,12 +125,19 @@ def _require_runs(twin: nn.Module, x: Tensor) -> None:
         remedy = "; do not fix a dtype in forward" if "dtype" in str(error) else ""
         if "embedding" in str(error):
             remedy = (
-                "; an Embedding looks whole numbers up, and a slice has none: take its vectors as the input"
+                "; an Embedding looks whole numbers up, and a slice has none: take its vectors as the input, "
+                "e.g. with start='...', its path, and an example of whole numbers"
             )
         raise ModelError(
-            f"the module does not run on a float64 input of shape {tuple(x.shape)}{_place(error)}: "
+            f"the module does not run on {_article(x.dtype)} input of shape {tuple(x.shape)}{_place(error)}: "
             f"{first_line(error)}{remedy}"
         ) from error
+
+
+def _article(dtype: torch.dtype) -> str:
+    """``"a float64"``, ``"an int64"``."""
+    name = str(dtype).removeprefix("torch.")
+    return f"{'an' if name.startswith('i') else 'a'} {name}"
 
 
 def first_line(error: BaseException) -> str:
@@ -148,9 +161,18 @@ def float64_literals() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+def new_tensors_on_the_cpu() -> contextlib.AbstractContextManager[object]:
+    """Tensors that are made without a device are on the CPU, whatever ``torch.set_default_device`` says."""
+    # Not a mode of torch's for nothing: every operation would pass through it.
+    return contextlib.nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+
+
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Nothing is printed, logged or warned of, and torch's random state is put back."""
+    """Nothing is printed, logged or warned of, and torch's random state is put back.
+
+    New tensors are on the CPU, whatever ``torch.set_default_device`` says.
+    """
     disabled = logging.root.manager.disable
     silence = io.StringIO()
     with (
@@ -158,6 +180,7 @@ def undisturbed() -> Iterator[None]:
         torch.random.fork_rng(devices=[]),
         contextlib.redirect_stdout(silence),
         contextlib.redirect_stderr(silence),
+        new_tensors_on_the_cpu(),
     ):
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from splinecam_lite.errors import TraceError
 from splinecam_lite.network.ops import AffineOp
 from splinecam_lite.network.program import Program
+from splinecam_lite.network.starting import stand_in
 
 AMPLIFICATION = 2.0**20
 """Rounding units, relative to the scale of the output, that two orders of summation may differ by.
@@ -37,27 +38,40 @@ class ModuleReference:
 
     def __call__(self, x: Tensor) -> Tensor:
         result = torch.func.functional_call(self.module, self.weights, (_scaled(x, self.scaling),))
-        (tensor,) = torch.utils._pytree.tree_leaves(result)
+        (tensor,) = (t for t in torch.utils._pytree.tree_leaves(result) if isinstance(t, Tensor))
         return tensor.to(x.dtype)
 
 
 class GraphReference:
-    """A node of the exported graph, run by torch, for outputs that the module does not return."""
+    """A node of the exported graph, run by torch, for outputs that the module does not return.
 
-    def __init__(self, output: fx.Node, tensors: Mapping[str, Tensor], scaling: Scaling):
-        self.output, self.tensors, self.scaling = output, tensors, scaling
+    With ``start``, ``x`` is the value of that node.
+    """
+
+    def __init__(
+        self,
+        output: fx.Node,
+        tensors: Mapping[str, Tensor],
+        scaling: Scaling = None,
+        start: fx.Node | None = None,
+    ):
+        self.output, self.tensors, self.scaling, self.start = output, tensors, scaling, start
 
     def __call__(self, x: Tensor) -> Tensor:
         results: dict[fx.Node, Any] = {}
         for node in self.output.graph.nodes:
-            if node.op == "placeholder":
-                results[node] = self.tensors.get(node.name, _scaled(x, self.scaling))
+            if self.start is not None and node is self.start:
+                results[node] = x
+            elif node.op == "placeholder" and node.name in self.tensors:
+                results[node] = self.tensors[node.name]
+            elif node.op == "placeholder":
+                results[node] = _scaled(x, self.scaling) if self.start is None else stand_in(node, len(x))
             else:
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), results.__getitem__)
                 results[node] = node.target(*args, **kwargs)
             if node is self.output:
                 break
-        return results[self.output].to(x.dtype)
+        return results[self.output].double()
 
 
 Reference = ModuleReference | GraphReference | Callable[[Tensor], Tensor]

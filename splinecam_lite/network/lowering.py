@@ -38,6 +38,10 @@ from splinecam_lite.network.ops import AffineOp, KnotsOp, MaxOp, Op, OtherOp, Sm
 from splinecam_lite.network.parts import ChainWriter, affine_parts, knot_parts
 from splinecam_lite.network.pooling import computed_by, max_parts
 from splinecam_lite.network.program import Program
+from splinecam_lite.network.starting import input_node, needed_after
+
+NOT_READ = -1
+"""Number of values that come before the program's input, and give no more than a shape."""
 
 PROBE_BATCH = 2
 """Batch size at which constants with an entry per sample are evaluated, to see that they are all the same."""
@@ -49,6 +53,7 @@ def lower(
     output: fx.Node,
     *,
     normalise: tuple[Tensor, Tensor] | None = None,
+    start: fx.Node | None = None,
 ) -> Program:
     """Write the part of a graph that ``output`` needs as a program.
 
@@ -62,6 +67,9 @@ def lower(
         The node that becomes the program's output.
     normalise : (mean, std), optional
         The program computes ``network((x - mean) / std)``; both broadcastable to a sample.
+    start : fx.Node, optional
+        The node whose value is the program's input, one that `starting.require_start` lets pass. Default: the
+        graph's own input.
 
     Raises
     ------
@@ -69,11 +77,15 @@ def lower(
         If a node mixes samples of the batch, draws random numbers, or branches on data.
     """
     lowering = _Lowering(tensors)
-    needed = ancestors(output)
+    given = input_node(graph, tensors)
+    needed = ancestors(output) if start is None else needed_after(start, output)
+    lowering.meanings.symbol = given.meta["val"].shape[0].node.expr
     for node in graph.nodes:
-        if node.op == "placeholder" and node.name not in tensors:
+        if node is (start or given):
             lowering.input(node, normalise)
-        elif node in needed and node.op != "output":
+        elif node in needed and node is not given and node.op != "output":
+            for source in node.all_input_nodes:  # one that is not needed is read by its shape alone
+                lowering.meanings.of.setdefault(source, Value(NOT_READ, BATCH_FIRST))
             lowering.meanings.of[node] = lowering.read(node)
     return lowering.program(output)
 
@@ -100,8 +112,7 @@ class _Lowering:
         return Program(tuple(self.ops), tuple(self.shapes), value.number)
 
     def input(self, node: fx.Node, normalise: tuple[Tensor, Tensor] | None) -> None:
-        batch, *shape = node.meta["val"].shape
-        self.meanings.symbol = batch.node.expr
+        shape = node.meta["val"].shape[1:]
         self.shapes.append(tuple(map(int, shape)))
         self.meanings.of[node] = Value(0, BATCH_FIRST)
         if normalise is not None:

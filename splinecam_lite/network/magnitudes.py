@@ -64,9 +64,9 @@ def evaluate_with_magnitudes(program: Program, x: Tensor) -> Iterator[Evaluated]
             added = magnitude[op.output] = added if op.bias is None else added + op.bias.abs()
         elif isinstance(op, KnotsOp):  # a new start: the next affine op adds up true values
             size = bounds[0] if op.inputs[0] in bent else inputs[0].abs()
-            magnitude[op.output] = torch.maximum(y.abs(), _steepest(op) * size)
+            magnitude[op.output] = torch.maximum(y.abs(), steepest(op) * size)
             bent.add(op.output)
-            added = _steepest(op) * bounds[0]
+            added = steepest(op) * bounds[0]
         elif isinstance(op, MaxOp):  # whichever entry wins, the largest bound of the window holds
             largest = -op.run(*(-b for b in bounds)) if op.is_minimum else op.run(*bounds)
             added = magnitude[op.output] = largest
@@ -79,8 +79,8 @@ def evaluate_with_magnitudes(program: Program, x: Tensor) -> Iterator[Evaluated]
                 del value[v], magnitude[v]
 
 
-def _steepest(op: KnotsOp) -> Tensor:
-    """A bound on the slopes of an activation, for each entry."""
+def steepest(op: KnotsOp) -> Tensor:
+    """Return a bound on the slopes of an activation, for each entry."""
     total = op.left_slope.abs()
     for jump in op.jumps:
         total = total + jump.abs()

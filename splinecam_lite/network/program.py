@@ -89,11 +89,12 @@ class Program:
         *,
         normalise: tuple[Any, Any] | None = None,
         output: str | int | None = None,
+        start: str | None = None,
     ) -> "Program":
         """Write a module in eval mode as a program; short for ``trace(...).program(...)``, which see."""
         from splinecam_lite.network.trace import trace
 
-        return trace(module, input_shape).program(normalise=normalise, output=output)
+        return trace(module, input_shape).program(normalise=normalise, output=output, start=start)
 
     @staticmethod
     def from_onnx(

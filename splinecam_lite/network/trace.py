@@ -8,14 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.export.graph_signature import TensorArgument
 
 from splinecam_lite.errors import ModelError, TraceError
-from splinecam_lite.network.exporting import export, float64_copy, float64_literals, undisturbed
+from splinecam_lite.network.exporting import (
+    export,
+    first_line,
+    float64_copy,
+    float64_literals,
+    undisturbed,
+)
 from splinecam_lite.network.gate import GraphReference, ModuleReference, check
 from splinecam_lite.network.location import where
 from splinecam_lite.network.lowering import lower
 from splinecam_lite.network.output import one_entry
 from splinecam_lite.network.program import Program
+from splinecam_lite.network.starting import input_node, require_start
 from splinecam_lite.network.weights import float64_weights, mean_and_std, nearest
 from splinecam_lite.network.wrappers import bare_names, require_named_input, unwrap_inside, unwrapped
 
@@ -30,6 +38,8 @@ class Traced:
         Shape of one sample.
     outputs : tuple of str
         Nodes that the module returns.
+    input_dtype : torch.dtype
+        float64; or int64, if the module looks its input up.
     """
 
     input_shape: tuple[int, ...]
@@ -37,6 +47,7 @@ class Traced:
     _exported: ExportedProgram
     _module: nn.Module
     _prefixes: tuple[str, ...]
+    input_dtype: torch.dtype = torch.float64
 
     @property
     def graph(self) -> fx.Graph:
@@ -49,6 +60,7 @@ class Traced:
         *,
         normalise: tuple[Any, Any] | None = None,
         output: str | int | None = None,
+        start: str | None = None,
     ) -> Program:
         """Lower to a program with the given weights, and check it against the module.
 
@@ -63,6 +75,10 @@ class Traced:
             Where the network ends: a node, e.g. ``"linear_2"``, or the path of a module (its last use).
             A number is that entry, from 0, of what the module returns, flattened; the output is then a scalar
             of shape ``()``. Default: what the module returns.
+        start : str, optional
+            Where the network begins: a node, or the path of a module (its last use), e.g. the Embedding
+            ``"transformer.wte"``. What it gives is the input of the program; the rest of the network may
+            depend on the module's own input by its shape only.
 
         Returns
         -------
@@ -72,10 +88,10 @@ class Traced:
         Raises
         ------
         ModelError
-            If weights are missing, of another shape, NaN or infinite; if ``normalise`` or ``output`` do not
-            fit.
+            If weights are missing, of another shape, NaN or infinite; if ``normalise``, ``output``
+            or ``start`` do not fit, or whole numbers are the input and there is no ``start``.
         TraceError
-            If the module mixes samples of a batch, or draws random numbers.
+            If the module mixes samples of a batch, draws random numbers, or takes its input past ``start``.
 
         Examples
         --------
@@ -89,38 +105,97 @@ class Traced:
         >>> traced.program(output=0).output_shape
         ()
         """
-        if state is not None:
-            state = bare_names(state, self._prefixes)
-        weights = float64_weights(self._exported, state)
+        weights, tensors = self._weights(state)
         scaling = None if normalise is None else mean_and_std(normalise, self.input_shape)
         name, entry = _name_or_entry(output)
-        node = self._output_node(name)
-        tensors = {
-            spec.arg.name: weights[spec.target]
-            for spec in self._exported.graph_signature.input_specs
-            if spec.target is not None
-        }
+        node, first = self._output_node(name), self._start_node(start)
+        if first is not None:
+            if scaling is not None:
+                raise ModelError(f"normalise is of the module's input, but start='{start}'; leave one out")
+            require_start(first, str(start), node, input_node(self.graph, tensors))
         with undisturbed(), float64_literals():
-            program = lower(self._exported.graph, tensors, node, normalise=scaling)
+            program = lower(self.graph, tensors, node, normalise=scaling, start=first)
             reference = (
                 ModuleReference(self._module, weights, scaling)
-                if name is None
-                else GraphReference(node, tensors, scaling)
+                if name is None and first is None
+                else GraphReference(node, tensors, scaling, first)
             )
             check(reference, program, self._precision())
         return program if entry is None else one_entry(program, entry)
 
-    def _output_node(self, name: str | None) -> fx.Node:
-        nodes = {node.name: node for node in self._exported.graph.nodes}
-        if name is None:
-            if len(self.outputs) != 1:
+    def values_at(self, start: str, x: Tensor, state: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Take inputs of the module to where a program with this ``start`` begins.
+
+        Parameters
+        ----------
+        start : str
+            As in ``program``.
+        x : (batch, *input_shape) Tensor
+        state : mapping from str to Tensor, optional
+
+        Returns
+        -------
+        (batch, *program.input_shape) float64 Tensor
+            On the CPU.
+
+        Raises
+        ------
+        ModelError
+            If the inputs do not fit: whole numbers beyond the vocabulary, say.
+
+        Examples
+        --------
+        >>> model = nn.Sequential(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(6, 1)).eval()
+        >>> traced = trace(model, torch.zeros(1, 3, dtype=torch.int64))
+        >>> traced.values_at("0", torch.tensor([[4, 0, 4]])).shape, traced.program(start="0").input_shape
+        (torch.Size([1, 3, 2]), (3, 2))
+        """
+        node = self._start_node(start)
+        assert node is not None
+        _, tensors = self._weights(state)
+        with undisturbed(), float64_literals(), torch.no_grad():
+            try:
+                return GraphReference(node, tensors)(x.cpu().to(self.input_dtype))
+            except (IndexError, RuntimeError) as error:
                 raise ModelError(
-                    f"the module returns {len(self.outputs)} values; name one as output: "
-                    f"{', '.join(self.outputs)}"
-                )
-            return nodes[self.outputs[0]]
+                    f"inputs of shape {tuple(x.shape)} cannot be taken to start='{start}': "
+                    f"{first_line(error)}"
+                ) from error
+
+    def _weights(self, state: Mapping[str, Tensor] | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """All tensors in float64: by their names in the module, and by those of their placeholders."""
+        if state is not None:
+            state = bare_names(state, self._prefixes)
+        weights = float64_weights(self._exported, state)
+        specs = self._exported.graph_signature.input_specs
+        return weights, {spec.arg.name: weights[spec.target] for spec in specs if spec.target is not None}
+
+    def _start_node(self, name: str | None) -> fx.Node | None:
+        if name is not None:
+            return self._node(name)
+        if not self.input_dtype.is_floating_point:
+            looked_up = [n for n in self.graph.nodes if n.op == "call_function" and "embedding" in n.name]
+            paths = ", ".join(repr(where(n).module_path or n.name) for n in looked_up) or "none found"
+            raise ModelError(
+                f"the module takes whole numbers, which do not change by degrees; start after its Embedding, "
+                f"with start='...' (Embeddings: {paths})"
+            )
+        return None
+
+    def _output_node(self, name: str | None) -> fx.Node:
+        if name is not None:
+            return self._node(name)
+        if len(self.outputs) != 1:
+            raise ModelError(
+                f"the module returns {len(self.outputs)} values; name one as output: "
+                f"{', '.join(self.outputs)}"
+            )
+        return next(node for node in self.graph.nodes if node.name == self.outputs[0])
+
+    def _node(self, name: str) -> fx.Node:
+        """The node of that name, or the last one of the module of that path."""
         choices: dict[str, fx.Node] = {}
-        for node in nodes.values():
+        for node in self.graph.nodes:
             if node.op == "call_function" and isinstance(node.meta.get("val"), Tensor):
                 path = where(node).module_path
                 while path:
@@ -150,9 +225,10 @@ def trace(module: nn.Module, example: tuple[int, ...] | Tensor) -> Traced:
     Parameters
     ----------
     module : nn.Module
-        Takes one floating tensor, batch first.
+        Takes one tensor, batch first.
     example : tuple of int, or Tensor
-        Shape of one input *without* the batch, or a batch of inputs, of which only the shape counts.
+        Shape of one input *without* the batch, or a batch of inputs, of which only the shape counts; and
+        that they are whole numbers, for a module that looks them up (``Traced.program(start=...)``).
 
     Raises
     ------
@@ -180,14 +256,18 @@ def trace(module: nn.Module, example: tuple[int, ...] | Tensor) -> Traced:
         if part.training:
             name = f"module '{path}'" if path else "the module"
             raise TraceError(f"{name} is in train mode; call its .eval() first")
-    shape = _sample_shape(example)
+    shape, dtype = _sample_shape(example), _input_dtype(example)
     with undisturbed(), float64_literals():
         twin = float64_copy(module)
         prefixes += unwrap_inside(twin)
-        exported = export(twin, shape)
+        exported = export(twin, shape, dtype)
     specs = exported.graph_signature.output_specs
-    outputs = tuple(spec.arg.name for spec in specs if spec.kind.name == "USER_OUTPUT")
-    return Traced(shape, outputs, exported, twin, prefixes)
+    outputs = tuple(
+        spec.arg.name
+        for spec in specs
+        if spec.kind.name == "USER_OUTPUT" and isinstance(spec.arg, TensorArgument)
+    )
+    return Traced(shape, outputs, exported, twin, prefixes, dtype)
 
 
 def _name_or_entry(output: str | int | None) -> tuple[str | None, int | None]:
@@ -200,6 +280,12 @@ def _name_or_entry(output: str | int | None) -> tuple[str | None, int | None]:
         f"the output is {output!r}; give the name of a node or module, or the number of an entry of what the "
         "module returns"
     )
+
+
+def _input_dtype(example: tuple[int, ...] | Tensor) -> torch.dtype:
+    """int64 if the example holds whole numbers, else float64."""
+    whole = isinstance(example, Tensor) and not example.dtype.is_floating_point
+    return torch.int64 if whole else torch.float64
 
 
 def _sample_shape(example: tuple[int, ...] | Tensor) -> tuple[int, ...]:

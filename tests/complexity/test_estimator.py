@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from splinecam_lite.complexity import LocalComplexity
-from splinecam_lite.complexity.estimator import default_batch
 from splinecam_lite.complexity.frames import cross_polytope, random_frames
 from splinecam_lite.errors import ModelError
 from splinecam_lite.network.program import Program
@@ -197,8 +196,54 @@ def test_wrong_points_are_named():
         LocalComplexity(program, 0.3, 2)(torch.zeros(2, 4))
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_batches_are_sized_to_memory(structure):
-    program = random_program(structure, "relu", 0)
-    assert default_batch(program, 10**9) == 1
-    assert default_batch(program, 50) > default_batch(program, 100) > 1
+def train(measure: bool) -> tuple[list, list]:
+    """Three steps of training with dropout and batch statistics: all weights, and random numbers, bit by
+    bit."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2)]
+    network, bits, seen = nn.Sequential(*layers), [], []
+    network[2].register_forward_hook(lambda module, given, result: result)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.05)
+    options = {"kind": "gaussian", "centre": True, "logits": True, "layers": "2"}
+    estimates = [LocalComplexity(network, 0.5, 3), LocalComplexity(network, 0.5, 5, **options)]
+    points = torch.randn(5, 3)
+    for _ in range(3):
+        optimiser.zero_grad()
+        loss = network(torch.randn(16, 3)).square().sum()
+        loss.backward()
+        if measure:
+            seen += [estimate(points).per_layer.sum() for estimate in estimates]
+        optimiser.step()
+        bits += [t.clone() for t in network.state_dict().values()] + [torch.random.get_rng_state()]
+    hooks = sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in network.modules())
+    return [*bits, torch.tensor([hooks, network.training])], seen
+
+
+def test_training_is_the_same_bit_for_bit_with_and_without_it():
+    (without, _), (measured, seen) = train(measure=False), train(measure=True)
+    assert min(seen) > 0
+    assert len(without) == len(measured)
+    for a, b in zip(without, measured, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_part_that_is_exchanged_is_seen():
+    network, shape = random_network("mlp", "relu", 3)
+    estimate, points = LocalComplexity(network, 0.5, 2), torch.randn(9, *shape)
+    before = estimate(points)
+    network[1] = nn.Tanh()
+    after = estimate(points)
+    np.testing.assert_array_equal(after.per_layer[:, 0], before.per_layer[:, 0])
+    assert not np.array_equal(after.per_layer, before.per_layer)
+    np.testing.assert_array_equal(LocalComplexity(network, 0.5, 2)(points).per_layer, after.per_layer)
+
+
+def test_wrappers_are_looked_through():
+    network, shape = random_network("mlp", "relu", 3)
+    points = torch.randn(9, *shape)
+    alone = LocalComplexity(network, 0.5, 2)(points).per_layer
+    for wrapped in (torch.compile(network.train()), nn.DataParallel(network.train())):
+        estimate = LocalComplexity(wrapped, 0.5, 2)
+        np.testing.assert_array_equal(estimate(points).per_layer, alone)
+        assert estimate(points).layer_names == ("1", "3", "5")
+        assert wrapped.training

@@ -4,11 +4,12 @@ refused."""
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from splinecam_lite.complexity import LocalComplexity, random_frame
-from splinecam_lite.complexity.frames import cross_polytope, random_frames
+from splinecam_lite.complexity.frames import cross_polytope, expected_length, random_frames
 from splinecam_lite.errors import NeighbourhoodError
-from tests.complexity.networks import random_network
+from tests.complexity.networks import random_network, random_program
 
 
 @pytest.mark.parametrize(("shape", "directions"), [((2,), 1), ((2,), 2), ((1, 28, 28), 25), ((5,), 5)])
@@ -71,3 +72,76 @@ def test_directions_are_a_number(directions):
 def test_the_radius_must_be_positive(radius):
     with pytest.raises(NeighbourhoodError, match="radius"):
         LocalComplexity(random_network("mlp", "relu", 0)[0], radius=radius)
+
+
+@pytest.mark.parametrize(("shape", "directions"), [((1,), 4000), ((2,), 3000), ((3, 4), 1000), ((784,), 50)])
+def test_gaussian_directions_have_length_one_on_average(shape, directions):
+    rows = random_frame(shape, directions, seed=1, kind="gaussian").flatten(1)
+    n = rows.shape[1]
+    assert rows.shape == (directions, n)
+    # Five standard errors: a length deviates by less than sqrt(1 / 2n) from its mean, for n = 1 by 0.76.
+    error = 0.8 * n**-0.5 / directions**0.5
+    assert abs(float(rows.norm(dim=1).mean()) - 1.0) < 5 * error
+    assert abs(float(rows.mean())) < 5 * n**-0.5 / (directions * n) ** 0.5
+    # Independent, not orthogonal: their products spread by 1 / sqrt(n).
+    products = (rows @ rows.T)[~torch.eye(directions, dtype=torch.bool)]
+    assert float(products.std()) == pytest.approx(expected_length(n) ** -2 * n**0.5, rel=0.1)
+
+
+def test_gaussian_directions_may_be_more_than_the_inputs_entries():
+    network, _ = random_network("mlp", "relu", 0)
+    points = torch.randn(10, 3)
+    estimate = LocalComplexity(network, 0.5, 40, 1, kind="gaussian")
+    assert estimate.frame((3,)).shape == (40, 3)
+    many, few = estimate(points), LocalComplexity(network, 0.5, frame=torch.eye(3))(points)
+    assert many.directions == 40
+    assert many.per_layer.sum() > few.per_layer.sum() > 0
+    own = LocalComplexity(network, 0.5, 4, 1, kind="gaussian", frame_per_point=True)
+    assert torch.equal(own.frame((3,), range(10))[7], own.frame((3,), range(7, 8))[0])
+    with pytest.raises(NeighbourhoodError, match="0 directions"):
+        LocalComplexity(network, 0.5, 0, kind="gaussian")(points)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"kind": "normal"}, ValueError, "kind is 'normal'; give 'orthonormal' or 'gaussian'"),
+        (
+            {"kind": "gaussian", "frame": torch.eye(3)},
+            TypeError,
+            "a frame and kind='gaussian' were both given",
+        ),
+        (
+            {"frame_per_point": True, "frame": torch.eye(3)},
+            TypeError,
+            "a frame and frame_per_point were both",
+        ),
+    ],
+)
+def test_kinds_are_known_and_do_not_contradict_a_frame(options, error, message):
+    with pytest.raises(error, match=message):
+        LocalComplexity(random_network("mlp", "relu", 0)[0], **options)
+
+
+def test_the_centre_finds_what_comes_back_in_between():
+    """|u| + |v| < 1/2 is where the second layer is positive: the origin alone, of these five."""
+    network = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1), nn.ReLU()).eval()
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+        network[0].bias.zero_()
+        network[2].weight.fill_(-1.0)
+        network[2].bias.fill_(0.5)
+    points = torch.tensor([[0.0, 0.0], [5.0, 5.0]])
+    without = LocalComplexity(network, 1.0, frame=torch.eye(2))(points).per_layer
+    with_it = LocalComplexity(network, 1.0, frame=torch.eye(2), centre=True)(points).per_layer
+    assert without.tolist() == [[4, 0], [0, 0]]
+    assert with_it.tolist() == [[4, 1], [0, 0]]
+
+
+def test_the_centre_never_loses_a_neuron():
+    for seed in range(5):
+        program = random_program("residual", "hardtanh", seed)
+        points = torch.randn(20, *program.input_shape)
+        without, with_it = (LocalComplexity(program, 2.0, 2, seed, centre=c)(points) for c in (False, True))
+        assert (without.per_layer <= with_it.per_layer).all()
+        assert with_it.directions == 2

@@ -1,0 +1,1 @@
+"""Preactivations at the vertices of neighbourhoods, in far fewer rows than there are vertices."""
