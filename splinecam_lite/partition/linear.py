@@ -18,7 +18,7 @@ matter.
 """
 
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -37,7 +37,10 @@ from splinecam_lite.partition.approximations import same_approximation
 from splinecam_lite.partition.layers import Layer, unpack
 
 if TYPE_CHECKING:
+    from splinecam_lite.engine.engine import Block
     from splinecam_lite.partition.result import Partition
+
+Floats = NDArray[np.float64]
 
 KEPT = "_linear_regions"
 """Where a partition keeps its linear regions once they are known."""
@@ -64,6 +67,21 @@ NEEDS_NETWORK = (
     "mode and the certificate need; pass it with Partition.load(path, model) (for linear regions, "
     "linear_regions(model) does as well)"
 )
+
+
+class Regions(Protocol):
+    """What of a partition tells its linear regions; a `Partition` has it."""
+
+    @property
+    def plane(self) -> Slice: ...
+    @property
+    def layers(self) -> tuple[Layer, ...]: ...
+    @property
+    def blocks(self) -> "tuple[Block, ...]": ...
+    @property
+    def n_outputs(self) -> int: ...
+    def patterns(self, regions: NDArray[np.int64], /) -> NDArray[np.uint64]: ...
+    def affine_maps(self, regions: NDArray[np.int64], /) -> tuple[Floats, Floats]: ...
 
 
 class LinearRegions(NamedTuple):
@@ -159,14 +177,40 @@ def merge(partition: "Partition", program: Program) -> LinearRegions:
     n = partition.n_regions
     # A border with a vertex on it is several edges. One number for a pair: twice as fast as unique rows.
     pairs = np.stack(np.divmod(np.unique(inner.min(axis=1) * n + inner.max(axis=1)), n), axis=1)
-    undecided = pairs[~_differ_in_float64(partition, program, pairs)]
-    reached = _outputs_reached(partition, program, undecided)
-    last = undecided[reached]
-    links = np.concatenate((undecided[~reached], last[~_differ_in_rationals(partition, program, last)]))
+    same, stages = same_maps(partition, program, pairs, path_sums(program, partition.plane))
+    links = pairs[same]
     graph = coo_array((np.ones(len(links), np.int8), tuple(links.T)), shape=(n, n))
     labels = connected_components(graph, directed=False)[1]
-    stages = len(pairs) - len(undecided), len(undecided) - len(last), len(last)
     return LinearRegions(_in_order(labels), *stages)
+
+
+def same_maps(
+    regions: Regions, program: Program, pairs: np.ndarray, sums: Floats
+) -> tuple[NDArray[np.bool_], tuple[int, int, int]]:
+    """Decide for pairs of regions (n, 2) whether their output maps are equal.
+
+    Parameters
+    ----------
+    regions : Regions
+    program : Program
+        With its maxima written out as comparisons.
+    pairs : (n, 2) int64
+    sums : (n_outputs, 3) float64
+        `path_sums` on the slice, or more.
+
+    Returns
+    -------
+    same : (n,) bool
+    stages : (int, int, int)
+        Pairs decided by float64, by structure and by rationals.
+    """
+    same = np.zeros(len(pairs), bool)
+    open_pairs = np.flatnonzero(~_differ_in_float64(regions, program, pairs, sums))
+    reached = _outputs_reached(regions, program, pairs[open_pairs])
+    last = open_pairs[reached]
+    same[open_pairs[~reached]] = True
+    same[last] = ~_differ_in_rationals(regions, program, pairs[last])
+    return same, (len(pairs) - len(open_pairs), len(open_pairs) - len(last), len(last))
 
 
 def _in_order(labels: np.ndarray) -> NDArray[np.int64]:
@@ -180,14 +224,16 @@ def _in_order(labels: np.ndarray) -> NDArray[np.int64]:
 # ---- stage 1 -------------------------------------------------------------------------------------
 
 
-def _differ_in_float64(partition: "Partition", program: Program, pairs: np.ndarray) -> NDArray[np.bool_]:
+def _differ_in_float64(
+    partition: Regions, program: Program, pairs: np.ndarray, sums: Floats
+) -> NDArray[np.bool_]:
     """Return for which pairs of regions (n, 2) the maps differ by more than they can be wrong, (n,) bool."""
     K = max((len(block.knots) for block in partition.blocks), default=0)
     n_layers = len(partition.layers)
     # A path of the factored network passes each op, and in each layer at most one sum over hinges.
     roundings = sum(_terms(program, op) + 4 for op in program.ops) + n_layers * (K + 4)
     # Two maps, each wrong by n u of their sums; twice that, for the rounding of the sums and the difference.
-    bound = 2.0**-51 * roundings * path_sums(program, partition.plane) + roundings * SMALLEST_NORMAL
+    bound = 2.0**-51 * roundings * sums + roundings * SMALLEST_NORMAL
     differ = np.empty(len(pairs), bool)
     step = max(1, EDGES_AT_ONCE // partition.n_outputs)
     for i in range(0, len(pairs), step):
@@ -221,8 +267,12 @@ def path_sums(program: Program, plane: Slice) -> NDArray[np.float64]:
         the sum of its slopes. Bounds the coefficients of every region's map, and, with the number of
         roundings, their error.
     """
-    columns = np.concatenate((plane.directions.reshape(2, -1), plane.origin.reshape(1, -1)))
-    value = {0: torch.from_numpy(np.abs(columns).reshape(3, *plane.input_shape))}
+    return path_sums_of(program, np.concatenate((plane.directions, plane.origin[None])))
+
+
+def path_sums_of(program: Program, columns: np.ndarray) -> NDArray[np.float64]:
+    """Return the same from a bound of the three columns of slices: their directions and origin, flattened."""
+    value = {0: torch.from_numpy(np.abs(columns).reshape(3, *program.input_shape))}
     constant = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
     with torch.inference_mode():
         for i, op in enumerate(program.ops):
@@ -252,7 +302,7 @@ def _forget(value: dict[int, Tensor], program: Program, op: Any, i: int) -> None
 # ---- stage 2 -------------------------------------------------------------------------------------
 
 
-def _outputs_reached(partition: "Partition", program: Program, pairs: np.ndarray) -> NDArray[np.bool_]:
+def _outputs_reached(partition: Regions, program: Program, pairs: np.ndarray) -> NDArray[np.bool_]:
     """Return for which pairs of regions (n, 2) a difference can reach an output at all, (n,) bool."""
     reached = np.empty(len(pairs), bool)
     for i in range(0, len(pairs), PAIRS_AT_ONCE):
@@ -303,7 +353,7 @@ def _slopes(op: KnotsOp, bits: Tensor) -> Tensor:
 # ---- stage 3 -------------------------------------------------------------------------------------
 
 
-def _differ_in_rationals(partition: "Partition", program: Program, pairs: np.ndarray) -> NDArray[np.bool_]:
+def _differ_in_rationals(partition: Regions, program: Program, pairs: np.ndarray) -> NDArray[np.bool_]:
     """Return for which pairs of regions (n, 2) the exact output maps differ, (n,) bool.
 
     A few limbs tell most differences; only what they leave open is taken to the last one.

@@ -13,7 +13,6 @@ from splinecam_lite.engine.complex import Complex
 from splinecam_lite.engine.engine import Block, factored_patterns
 from splinecam_lite.engine.hashing import hash_patterns
 from splinecam_lite.engine.labels import Patterns, pack_patterns
-from splinecam_lite.engine.maps import face_maps
 from splinecam_lite.errors import SliceError
 from splinecam_lite.network.polygon import array as as_array
 from splinecam_lite.network.slices import Slice
@@ -21,6 +20,7 @@ from splinecam_lite.partition import counts, linear
 from splinecam_lite.partition.formats import Formats
 from splinecam_lite.partition.layers import Layer, unpack
 from splinecam_lite.partition.locate import Locator
+from splinecam_lite.partition.maps import maps_of
 from splinecam_lite.partition.report import Report
 from splinecam_lite.partition.selection import chosen_regions
 from splinecam_lite.partition.shapes import Shapes
@@ -253,15 +253,7 @@ class Partition(Shapes, Formats):
         The output at (u, v) in the region is ``A @ (u, v) + b``.
         """
         chosen = self._faces(chosen_regions(regions, self.n_regions))
-        maps = np.empty((len(chosen), self.n_outputs, 3))
-        first = self._patterns.first_faces
-        order = np.argsort(chosen, kind="stable")
-        cuts = np.searchsorted(chosen[order], first)
-        for block, start, stop in zip(self.blocks, cuts[:-1], cuts[1:], strict=True):
-            if start < stop:
-                here = order[start:stop]
-                rows = chosen[here] - block.first_face
-                maps[here] = face_maps(block.D, block.bits, block.output_columns, rows)
+        maps = maps_of(self.blocks, self._patterns.first_faces, chosen)
         return maps[:, :, :2], maps[:, :, 2]
 
     def linear_regions(self, model: "nn.Module | Program | None" = None) -> NDArray[np.int64]:

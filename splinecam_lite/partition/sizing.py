@@ -281,14 +281,8 @@ class _Discs:
         return float(radii[last - 1] + share * (radii[last] - radii[last - 1]))
 
     def _crossings(self, radius: float, n_lines: int, n_points: int) -> float:
-        """Knots that a random line through the domain crosses in the mean, from a fixed choice of lines."""
-        crossed = lengths = 0.0
-        domain = radius * self._unit.domain
-        for uv, width in _random_lines(domain, n_lines, n_points):
-            crossed += width * float(self._signs.between(self._unit.lift(uv)).sum())
-            lengths += width * float(np.hypot(*(uv[-1] - uv[0])))
-        # Per length, times the mean length: that is known, and so these few need not have it.
-        return crossed / lengths * np.pi * signed_area(domain) / _perimeter(domain)
+        """Knots that a random line through the domain of that radius crosses in the mean."""
+        return _mean_crossings(self._signs, self._unit, radius * self._unit.domain, n_lines, n_points)
 
     def next_size(self, runs: list[tuple[float, int]]) -> float | None:
         """Return the radius to try after ``runs``, of (radius, regions); None if there is none to try."""
@@ -362,6 +356,30 @@ def _between_bounds(
     guess *= STEP ** (unchanged if runs[-1][1] < target.regions else -unchanged)
     guess = float(np.clip(guess, lowest, highest))
     return None if guess in [size for size, _ in runs] else guess
+
+
+def foretold_regions(signs: SignChanges, plane: Slice) -> float:
+    """Return about how many regions a slice has, from sign changes on a few lines through its domain.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> program = Program.from_module(nn.Sequential(nn.Linear(2, 3), nn.ReLU()).eval(), (2,))
+    >>> foretold_regions(SignChanges(program), Slice.box(100, 101))
+    1.0
+    """
+    crossed = _mean_crossings(signs, plane, plane.domain, *LINES[1])
+    return 1 + FORETOLD * _perimeter(plane.domain) ** 2 / (4 * np.pi * plane.area) * (2 + crossed) * crossed
+
+
+def _mean_crossings(signs: SignChanges, plane: Slice, domain: Array, n_lines: int, n_points: int) -> float:
+    """Knots that a random line through a domain crosses in the mean, from a fixed choice of lines."""
+    crossed = lengths = 0.0
+    for uv, width in _random_lines(domain, n_lines, n_points):
+        crossed += width * float(signs.between(plane.lift(uv)).sum())
+        lengths += width * float(np.hypot(*(uv[-1] - uv[0])))
+    # Per length, times the mean length: that is known, and so these few need not have it.
+    return crossed / lengths * np.pi * signed_area(domain) / _perimeter(domain)
 
 
 def _perimeter(domain: Array) -> float:

@@ -146,7 +146,9 @@ def test_what_float64_calls_different_is_different(monkeypatch):
     model = mlp(2, 12, 12, 2)
     part = partition(model, Slice.box(-2, 2), threads=1)
     expected = linear.merge(part, linear.program_of(part, model))
-    monkeypatch.setattr(linear, "_differ_in_float64", lambda part, program, pairs: np.zeros(len(pairs), bool))
+    monkeypatch.setattr(
+        linear, "_differ_in_float64", lambda part, program, pairs, sums: np.zeros(len(pairs), bool)
+    )
     found = linear.merge(part, linear.program_of(part, model))
     np.testing.assert_array_equal(found.labels, expected.labels)
     assert found.by_float64 == 0 < found.by_rationals
