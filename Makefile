@@ -11,7 +11,7 @@ FUZZ_COUNT ?= 200
 FUZZ_SEED ?= 0
 
 BIN := .venv/bin
-EXTRAS := data,exact,geo,onnx,bench,dev
+EXTRAS := data,exact,geo,onnx,adapters,bench,dev
 KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 READY := .venv/ready-$(KEY)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 IMPORTED_AS = {"pillow": "PIL", "python-flint": "flint"}
-OPTIONAL = ("exact", "geo", "onnx")
+OPTIONAL = ("adapters", "exact", "geo", "onnx")
 """Extras that the package itself may import, where they are needed and not before."""
 
 
