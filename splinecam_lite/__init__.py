@@ -19,12 +19,23 @@ del globals()["partition"]
 __version__ = "0.1.0"
 
 _HOME = {
+    "Bracket": "splinecam_lite.complexity.bracket",
+    "bracket": "splinecam_lite.complexity.bracket",
+    "calibrate": "splinecam_lite.complexity.calibrate",
+    "Calibration": "splinecam_lite.complexity.calibration.result",
+    "NeighbourhoodShape": "splinecam_lite.complexity.deformation",
+    "neighbourhood_shape": "splinecam_lite.complexity.deformation",
     "LocalComplexity": "splinecam_lite.complexity.estimator",
     "ExactComplexity": "splinecam_lite.complexity.exact",
     "exact_complexity": "splinecam_lite.complexity.exact",
     "random_frame": "splinecam_lite.complexity.frames",
+    "ComplexityMap": "splinecam_lite.complexity.maps",
+    "complexity_map": "splinecam_lite.complexity.maps",
+    "LCMonitor": "splinecam_lite.complexity.monitor",
+    "log_spaced": "splinecam_lite.complexity.monitoring.schedule",
     "ComplexityResult": "splinecam_lite.complexity.result",
     "recall": "splinecam_lite.complexity.result",
+    "CalibrationError": "splinecam_lite.errors",
     "CertificateError": "splinecam_lite.errors",
     "ComplexError": "splinecam_lite.errors",
     "FileError": "splinecam_lite.errors",
@@ -54,17 +65,23 @@ _HOME = {
 """Where each public name comes from. It is imported at first use: torch alone takes seconds."""
 
 __all__ = [
+    "Bracket",
+    "Calibration",
+    "CalibrationError",
     "Certificate",
     "CertificateError",
     "ComplexError",
+    "ComplexityMap",
     "ComplexityResult",
     "DecisionBoundary",
     "ExactComplexity",
     "FileError",
+    "LCMonitor",
     "LocalComplexity",
     "MemoryBudgetError",
     "ModelError",
     "NeighbourhoodError",
+    "NeighbourhoodShape",
     "NotPiecewiseLinear",
     "Partition",
     "PredicateError",
@@ -80,8 +97,13 @@ __all__ = [
     "TraceError",
     "Traced",
     "__version__",
+    "bracket",
+    "calibrate",
+    "complexity_map",
     "count",
     "exact_complexity",
+    "log_spaced",
+    "neighbourhood_shape",
     "partition",
     "random_frame",
     "recall",
@@ -89,11 +111,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from splinecam_lite.complexity.bracket import Bracket, bracket
+    from splinecam_lite.complexity.calibrate import calibrate
+    from splinecam_lite.complexity.calibration.result import Calibration
+    from splinecam_lite.complexity.deformation import NeighbourhoodShape, neighbourhood_shape
     from splinecam_lite.complexity.estimator import LocalComplexity
     from splinecam_lite.complexity.exact import ExactComplexity, exact_complexity
     from splinecam_lite.complexity.frames import random_frame
+    from splinecam_lite.complexity.maps import ComplexityMap, complexity_map
+    from splinecam_lite.complexity.monitor import LCMonitor
+    from splinecam_lite.complexity.monitoring.schedule import log_spaced
     from splinecam_lite.complexity.result import ComplexityResult, recall
     from splinecam_lite.errors import (
+        CalibrationError,
         CertificateError,
         ComplexError,
         FileError,

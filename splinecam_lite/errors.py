@@ -46,3 +46,7 @@ class NeighbourhoodError(SplineCamError):
 
 class CertificateError(SplineCamError):
     """A partition is not proved, or a certificate is about something else."""
+
+
+class CalibrationError(SplineCamError):
+    """An estimate of local complexity and the exact count contradict each other; one of the two is wrong."""

@@ -4,7 +4,7 @@ import gc
 import importlib
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,10 @@ from splinecam_lite.cli import options
 from splinecam_lite.cli.console import stage
 from splinecam_lite.cli.files import check_installed, check_writable, finished_file, is_network_file
 from splinecam_lite.cli.inputs import (
+    check_calibration,
     check_kept,
     check_network,
+    checkpoint_labels,
     many_points,
     normalisation,
     slice_of,
@@ -130,7 +132,8 @@ def complexity(given: options.Complexity) -> None:
     from splinecam_lite.complexity.estimator import LocalComplexity
     from splinecam_lite.complexity.result import mean_interval
 
-    lc = LocalComplexity(program, given.radius, given.directions, given.seed)
+    chosen = given.layers or None
+    lc = LocalComplexity(program, given.radius, given.directions, given.seed, layers=chosen)
     starts = range(0, len(points), POINTS_AT_ONCE)
     parts = [
         lc(points[i : i + POINTS_AT_ONCE]) for i in tqdm(starts, "points", delay=SILENT_SECONDS, leave=False)
@@ -140,18 +143,69 @@ def complexity(given: options.Complexity) -> None:
         f"neurons that change sign within {given.radius:g} input units along {given.directions} directions: "
         f"mean over {len(points):,} points, 99 % interval"
     )
-    width = max(len(name) for name in ("all layers", *program.layer_names))
-    rows = [*zip(program.layer_names, per_layer.T, strict=True), ("all layers", per_layer.sum(axis=1))]
+    names = parts[0].layer_names
+    width = max(len(name) for name in ("all layers", *names))
+    rows = [*zip(names, per_layer.T, strict=True), ("all layers", per_layer.sum(axis=1))]
     for name, counts in rows:
         mean = mean_interval(counts)
         print(f"  {name:<{width}}  {mean.value:10.4f}  [{mean.low:.4f}, {mean.high:.4f}]")
     if given.out is not None:
         with finished_file(given.out) as draft:
             np.savez_compressed(
-                draft, per_layer=per_layer, layer_names=program.layer_names, n_neurons=program.n_neurons,
+                draft, per_layer=per_layer, layer_names=names, n_neurons=parts[0].n_neurons,
                 radius=given.radius, directions=given.directions, seed=given.seed,
             )  # fmt: skip
         print(f"wrote {given.out}")
+
+
+def calibrate(given: options.Calibrate) -> None:
+    """Hold estimates against exact counts; print the table, and write it, the figures and all numbers."""
+    check_network(given)
+    check_calibration(given)
+    points = many_points(given)
+    _import_engine()
+    from splinecam_lite.complexity.calibrate import calibrate
+
+    program = _program(given, points.shape[1:])
+    program.require_piecewise_linear()
+    compile_at_first_use()
+    found = calibrate(
+        program,
+        points,
+        given.radii,
+        given.directions or None,
+        given.planes,
+        given.seed,
+        checkpoints=_checkpoints(given, program.input_shape) if given.checkpoints else None,
+        resamples=given.resamples,
+    )
+    table = found.table()
+    print(table)
+    if given.out is None:
+        return
+    with stage("drawing"):
+        from splinecam_lite.show.calibration import write_figures
+
+        given.out.mkdir(exist_ok=True)
+        found.save(given.out / "calibration.json")
+        with finished_file(given.out / "table.txt") as draft:
+            draft.write_text(table + "\n", encoding="utf-8")
+        figures = write_figures(found.to_dict(), given.out)
+    written = ["calibration.json", "table.txt", *(path.name for path in figures)]
+    print(f"wrote {', '.join(written)} to {given.out}")
+
+
+def _checkpoints(given: options.Calibrate, shape: tuple[int, ...]) -> Iterator[tuple[str, "Program"]]:
+    """Yield label and program of each file of weights."""
+    from splinecam_lite.cli.models import load_model, load_weights
+    from splinecam_lite.network.trace import trace
+
+    model = load_model(given.model, None)
+    traced = trace(model, shape)
+    for label, path in zip(checkpoint_labels(given.checkpoints), given.checkpoints, strict=True):
+        load_weights(model, path)
+        scaling, output = normalisation(given), wanted_output(given.output)
+        yield label, traced.program(model.state_dict(), normalise=scaling, output=output)
 
 
 def demo(given: options.Demo) -> None:

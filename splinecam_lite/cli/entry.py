@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from splinecam_lite.errors import (
+    CalibrationError,
     CertificateError,
     ComplexError,
     MemoryBudgetError,
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         return _end("interrupted", INTERRUPTED)
-    except (CertificateError, ComplexError, PredicateError) as error:
+    except (CalibrationError, CertificateError, ComplexError, PredicateError) as error:
         return _end(f"{error} (perhaps a defect of splinecam_lite: if no remedy helps, report it)", FAILED)
     except MemoryBudgetError as error:
         return _end(str(error), FAILED)
@@ -96,6 +97,7 @@ def _run(words: list[str]) -> int:
         options.Partition: commands.partition,
         options.CountRegions: commands.count,
         options.Complexity: commands.complexity,
+        options.Calibrate: commands.calibrate,
         options.Demo: commands.demo,
         options.Warmup: commands.warmup,
         options.Info: commands.info,

@@ -3,16 +3,23 @@
 Everything that can be refused without torch is refused before it is imported, which takes seconds.
 """
 
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from splinecam_lite.cli.files import check_exists, is_network_file, read_array
-from splinecam_lite.cli.options import Complexity, Network, OnSlice, Partition
+from splinecam_lite.cli.options import Calibrate, Complexity, Network, OnSlice, Partition
 from splinecam_lite.cli.refusal import Refusal
 
 if TYPE_CHECKING:
     from splinecam_lite.network.slices import Slice
+
+LEAST_RESAMPLES = 100
+"""Bootstrap samples, for the ends of a 99 % interval."""
 
 
 def check_network(given: Network) -> None:
@@ -58,6 +65,64 @@ def check_kept(given: Partition) -> None:
             )
 
 
+def check_calibration(given: Calibrate) -> None:
+    """Refuse numbers that cannot be, files that are not there, and a folder that cannot be made.
+
+    Raises
+    ------
+    Refusal
+    """
+    wrong = [radius for radius in given.radii if not 0 < radius < np.inf]
+    if wrong or not given.radii:
+        raise Refusal(f"--radii has {wrong[0] if wrong else 'no number'}; give positive numbers")
+    if min(given.directions, default=2) < 2:
+        raise Refusal(f"--directions has {min(given.directions)}; a plane takes 2")
+    if given.planes < 1:
+        raise Refusal(f"--planes is {given.planes}; give a number from 1 up")
+    if given.resamples < LEAST_RESAMPLES:
+        raise Refusal(f"--resamples is {given.resamples}; give a number from {LEAST_RESAMPLES} up")
+    if given.checkpoints and (given.weights is not None or is_network_file(given.model)):
+        there = "--weights" if given.weights is not None else given.model
+        raise Refusal(f"there is --checkpoints, and {there} has weights, too; leave one of them out")
+    for path in given.checkpoints:
+        check_exists(path)
+    checkpoint_labels(given.checkpoints)
+    if given.out is not None:
+        if given.out.exists() and not given.out.is_dir():
+            raise Refusal(f"--out is {given.out}, which is a file; name a folder")
+        beside = given.out if given.out.is_dir() else given.out.parent
+        if not beside.is_dir():
+            raise Refusal(f"--out is {given.out}, but there is no folder {beside}; make it first")
+        if not os.access(beside, os.W_OK):
+            raise Refusal(f"--out is {given.out}, but nothing can be written to {beside}")
+
+
+def checkpoint_labels(paths: Sequence[Path]) -> list[str]:
+    """Return the steps that end the names of files, or if not all have one of their own, the names.
+
+    Raises
+    ------
+    Refusal
+        If two files have one name.
+
+    Examples
+    --------
+    >>> checkpoint_labels([Path("run/step_000100.pt"), Path("run/step_002000.pt")])
+    ['100', '2000']
+    >>> checkpoint_labels([Path("first.pt"), Path("step_2.pt")])
+    ['first', 'step_2']
+    """
+    found = [re.search(r"\d+$", path.stem) for path in paths]
+    steps = [str(int(match[0])) for match in found if match]
+    if len(set(steps)) == len(paths):
+        return steps
+    names = [path.stem for path in paths]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise Refusal(f"--checkpoints has two files called {twice[0]}; give each a name of its own")
+    return names
+
+
 def normalisation(given: Network) -> tuple[list[float], list[float]] | None:
     """Return mean and std, an entry for each channel, or None."""
     half = len(given.normalise) // 2
@@ -86,8 +151,8 @@ def tolerances_of(given: OnSlice) -> dict[str, float]:
     return tolerances
 
 
-def many_points(given: Complexity) -> np.ndarray:
-    """Return the inputs of ``complexity``, (N, *input_shape).
+def many_points(given: Calibrate | Complexity) -> np.ndarray:
+    """Return the inputs of ``complexity`` or ``calibrate``, (N, *input_shape).
 
     Raises
     ------

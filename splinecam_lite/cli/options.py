@@ -15,6 +15,7 @@ File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")]
 Amount = Annotated[str | None, arg(metavar="AMOUNT", help_behavior_hint="")]
 Words = Annotated[tuple[str, ...], arg(metavar="NAME=ERROR ...", help_behavior_hint="")]
+Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
 Length = Annotated[float | None, arg(metavar="LENGTH", help_behavior_hint="")]
 Numbers = Annotated[tuple[float, ...], arg(metavar="NUMBER ...", help_behavior_hint="")]
 Integers = Annotated[tuple[int, ...], arg(metavar="INT ...", help_behavior_hint="")]
@@ -127,8 +128,42 @@ class Complexity(Network):
     seed: int = 0
     """Seed of the directions."""
 
+    layers: Names = ()
+    """Names or patterns of the layers to count, e.g. 'blocks.*'. Default: all."""
+
     out: File = None
     """Write the counts to this .npz file: per_layer (N, layers), layer_names, and the options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(Network):
+    """Hold the sampled local complexity against the exact count, in diamonds around inputs: recall, bias,
+    correlations, and how large a radius may be. Writes a table, figures and all numbers to a folder."""
+
+    points: Annotated[str, arg(metavar="FILE")]
+    """Inputs (N, *input shape) in a .npy or .npz file (or FILE.npz:ARRAY)."""
+
+    radii: Annotated[tuple[float, ...], arg(metavar="RADIUS ...")] = (0.001, 0.01, 0.1, 1.0)
+    """Radii of the diamonds, in input units. The largest takes the longest."""
+
+    directions: Integers = ()
+    """Directions of the estimate, besides 2. Default: those of 5, 25 and 100 that the inputs have."""
+
+    planes: int = 1
+    """Random planes; with two or more, variance is split into that between points and between planes."""
+
+    checkpoints: Annotated[tuple[Path, ...], arg(metavar="FILE ...", help_behavior_hint="")] = ()
+    """State dicts, in the order of training, to compare curves over them. A number that ends a file's name
+    is its step."""
+
+    resamples: int = 1000
+    """Bootstrap samples of the intervals."""
+
+    seed: int = 0
+    """Seed of planes, directions and bootstrap samples."""
+
+    out: Folder = None
+    """Write calibration.json, table.txt and figures to this folder; it is made if it does not exist."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +191,7 @@ Command = (
     Annotated[Partition, subcommand("partition")]
     | Annotated[CountRegions, subcommand("count")]
     | Annotated[Complexity, subcommand("complexity")]
+    | Annotated[Calibrate, subcommand("calibrate")]
     | Annotated[Demo, subcommand("demo")]
     | Annotated[Warmup, subcommand("warmup")]
     | Annotated[Info, subcommand("info")]

@@ -1,4 +1,4 @@
-"""Local complexity: the sampled estimate, and the exact count that it is held against."""
+"""Local complexity: the sampled estimate, the exact count, and the truth bracketed between bounds."""
 
 from splinecam_lite.complexity.estimator import LocalComplexity
 from splinecam_lite.complexity.exact import ExactComplexity, exact_complexity
