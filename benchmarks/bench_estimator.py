@@ -74,6 +74,11 @@ def digits(n: int) -> Tensor:
     return load_digits(1000, seed=0)[0][:n].double()
 
 
+def plane(n: int) -> Tensor:
+    """Points of a square, (n, 2)."""
+    return 2 * torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 1
+
+
 def images(n: int) -> Tensor:
     """Random images with the spectrum of photographs, (n, 3, 32, 32)."""
     return torch.from_numpy(np.stack([natural_image(number) for number in range(n)]))
@@ -149,6 +154,10 @@ def _workloads() -> tuple[Workload, ...]:
     pooled, what = lambda: seeded(0, pooled_cnn), "4 conv, max-pooling"
     for radius in (0.005, 0.5):
         found.append(Workload(f"pool r={radius:g}", what, pooled, images, 12, radius, 25, relu, spatial))
+    for widths in ((2, 30, 30, 30, 30, 30, 1), (2, 256, 256, 256, 256, 1)):
+        small = functools.partial(seeded, 0, functools.partial(mlp, *widths))
+        what, n = f"2-{widths[1]}x{len(widths) - 2}-1", 600_000 // widths[1]
+        found.append(Workload(f"plane {what}", what, small, plane, n, 0.05, 2, relu, (100, 500, 5000)))
     return tuple(found)
 
 

@@ -40,7 +40,7 @@ NETWORKS = (
 
 TOOLS = ("engine", "regioncam", "relucent", "parx")
 
-BATCH_SIZES = (256, 512, 1024, 2048, 4096)
+BATCH_SIZES = (16, 64, 256, 512, 1024, 2048, 4096)
 # A batch size is timed again, up to five times, until its runs took this long together.
 SHORT_SECONDS = 0.5
 

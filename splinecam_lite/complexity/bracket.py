@@ -19,15 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from splinecam_lite.complexity.batches import default_batch
+from splinecam_lite.complexity.batches import default_batch, is_int
 from splinecam_lite.complexity.bounding.bounds import LayerBounds, layer_bounds, points_at_once
 from splinecam_lite.complexity.bounding.rays import Seen, choose_segments, seen_along, seen_at_samples
 from splinecam_lite.complexity.bounding.substitution import Transposes
 from splinecam_lite.complexity.current import CurrentProgram
 from splinecam_lite.complexity.frames import (
     as_points,
+    as_tensor,
     check_frame,
     check_radius,
+    check_seed,
     cross_polytope,
     random_frame,
 )
@@ -231,14 +233,16 @@ def bracket(
     >>> result.estimate.tolist(), result.lower.tolist(), result.upper.tolist()
     ([[2, 0]], [[2, 1]], [[2, 1]])
     """
-    x, radius = as_points(points).cpu().double(), check_radius(radius)
+    x, radius, seed = as_points(points).cpu().double(), check_radius(radius), check_seed(seed)
     shape = tuple(x.shape[1:])
-    program = CurrentProgram(model).program(shape).to(torch.float64)
+    program = CurrentProgram(model, all_outputs=True).program(shape).to(torch.float64)
     if shape != program.input_shape:
         raise ModelError(
             f"the points have shape {tuple(x.shape)}; "
             f"this network takes (points, {str(program.input_shape)[1:]}"
         )
+    if segments is not None and not is_int(segments):
+        raise TypeError(f"segments is {segments!r}; give how many edges to look at, or None for all")
     if segments is not None and segments < 0:
         raise ValueError(f"segments is {segments}; give how many edges to look at, or None for all")
     vectors = random_frame(shape, directions, seed) if frame is None else _checked(frame, x)
@@ -266,7 +270,7 @@ def bracket(
 
 
 def _checked(frame: object, x: Tensor) -> Tensor:
-    vectors = torch.as_tensor(frame).detach().cpu().double()
+    vectors = as_tensor(frame).cpu().double()
     check_frame(vectors, tuple(x.shape[1:]))
     if vectors.ndim > x.ndim + 1 or (vectors.ndim == x.ndim + 1 and len(vectors) != len(x)):
         raise NeighbourhoodError(

@@ -10,7 +10,6 @@ A diamond is a 2-D part of the whole neighbourhood. What is said of recall holds
 there is more to miss, and `complexity.bracket` bounds it.
 """
 
-import copy
 import hashlib
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from splinecam_lite.complexity.batches import is_int
 from splinecam_lite.complexity.calibration.counts import Counts, certain_layers, count_at
 from splinecam_lite.complexity.calibration.planes import directions_of, nested_frames, planes_of
 from splinecam_lite.complexity.calibration.result import Calibration
@@ -38,7 +38,8 @@ from splinecam_lite.complexity.calibration.tables import (
     trend_rows_of,
 )
 from splinecam_lite.complexity.current import CurrentProgram
-from splinecam_lite.complexity.frames import as_points, check_radius
+from splinecam_lite.complexity.frames import as_points, check_radius, check_seed
+from splinecam_lite.complexity.monitoring.copying import HookWarnings, eval_copy
 from splinecam_lite.errors import ModelError, NeighbourhoodError
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.trace import Traced, trace
@@ -61,7 +62,7 @@ Checkpoints = Mapping[object, State] | Iterable[tuple[object, State]]
 def calibrate(
     model: nn.Module | Program | str | Path,
     points: object,
-    radii: Sequence[float] = RADII,
+    radii: float | Sequence[float] = RADII,
     directions: int | Sequence[int] | None = None,
     planes: int | object = 1,
     seed: int = 0,
@@ -81,7 +82,7 @@ def calibrate(
     model : nn.Module, Program, str or Path
         Piecewise linear, of two inputs or more.
     points : (points, *input_shape) array or tensor
-    radii : sequence of float
+    radii : float or sequence of float
         In input units. The time goes to the largest: exact counts take as long as there are regions.
     directions : int or sequence of int, optional
         P besides 2. Default: those of 5, 25 and 100 that the inputs have.
@@ -137,6 +138,7 @@ def calibrate(
     3 0 1 0.0
     all layers 2 3 0.667
     """
+    seed = check_seed(seed)
     if resamples < LEAST_RESAMPLES:
         raise ValueError(f"{resamples} bootstrap samples asked for; give at least {LEAST_RESAMPLES}")
     design = _design(points, radii, directions, planes, seed)
@@ -163,7 +165,7 @@ def calibrate(
     scatter = [_scatter(radius, found) for radius, found in zip(design.radii, counts, strict=True)]
     settings = {
         **design.settings(),
-        "random_planes": isinstance(planes, int),
+        "random_planes": is_int(planes),
         "seed": seed,
         "resamples": resamples,
         **_Network.settings(networks),
@@ -199,12 +201,17 @@ class _Design(NamedTuple):
 
 
 def _design(
-    points: object, radii: Sequence[float], directions: int | Sequence[int] | None, planes: object, seed: int
+    points: object,
+    radii: float | Sequence[float],
+    directions: int | Sequence[int] | None,
+    planes: object,
+    seed: int,
 ) -> _Design:
     """Check what was given, and draw planes and frames."""
     x = as_points(points).cpu().double()
     shape = tuple(x.shape[1:])
-    checked = tuple(sorted({check_radius(radius) for radius in radii}))
+    several = [radii] if isinstance(radii, str) or not isinstance(radii, Iterable) else radii
+    checked = tuple(sorted({check_radius(radius) for radius in several}))
     if not checked:
         raise NeighbourhoodError("there are no radii; give at least one")
     p = directions_of(directions, prod(shape))
@@ -277,7 +284,8 @@ def _traced(model: object, shape: tuple[int, ...]) -> Traced:
             f"the checkpoints are state dicts and the model is a {type(model).__name__}; give the nn.Module "
             "that they are of, or checkpoints as programs"
         )
-    return trace(copy.deepcopy(model).eval(), shape)
+    HookWarnings().warn(model)
+    return trace(eval_copy(model), shape)
 
 
 def _scatter(radius: float, counts: Counts) -> Scatter:

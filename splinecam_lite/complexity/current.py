@@ -1,13 +1,13 @@
 """A model that may still be in training, as the program of this moment."""
 
-import copy
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from splinecam_lite.complexity.monitoring.copying import HookWarnings, draws_undone, eval_copy, hooks_left_out
 from splinecam_lite.complexity.monitoring.structure import Structure, structure
-from splinecam_lite.errors import ModelError, TraceError
+from splinecam_lite.errors import ModelError
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.trace import Traced, trace
 from splinecam_lite.network.wrappers import unwrapped
@@ -20,8 +20,10 @@ class CurrentProgram:
     """Write a model as a program with the weights that it has when asked.
 
     A module is exported once, from the shape of the first input, and again if what it is made of has changed;
-    other calls only bind its weights anew. It is measured in eval mode; one in train mode is copied for that.
-    The module itself is never touched. Wrappers of ``torch.compile`` and data parallelism are looked through.
+    other calls only bind its weights anew, which runs none of its code and changes nothing that threads have
+    in common. It is measured in eval mode and without forward hooks, of which a warning says; one in train
+    mode, or with hooks, is copied for that. The module itself is never touched. Wrappers of ``torch.compile``
+    and data parallelism are looked through.
 
     Parameters
     ----------
@@ -29,9 +31,21 @@ class CurrentProgram:
         The latter of an ``.onnx`` or ``.pt2`` file, which is read once.
     start : str, optional
         Node or path of a module after which the program begins; see `program_at`.
+    output : str or int, optional
+        Where the program ends, as in `splinecam_lite.network.trace.Traced.program`.
+    all_outputs : bool
+        If a module returns several values and no ``output`` is named, the program has all of them, flattened,
+        one after the other. False: that is refused.
     """
 
-    def __init__(self, model: nn.Module | Program | str | Path, start: str | None = None):
+    def __init__(
+        self,
+        model: nn.Module | Program | str | Path,
+        start: str | None = None,
+        output: str | int | None = None,
+        *,
+        all_outputs: bool = False,
+    ):
         if not isinstance(model, nn.Module | Program | str | Path):
             raise TypeError(
                 f"the model is a {type(model).__name__}; give an nn.Module, a Program, or the path of a file"
@@ -41,9 +55,16 @@ class CurrentProgram:
                 f"start={start!r}, but the model is a {type(model).__name__}; give the nn.Module, or a "
                 "Program made with Program.from_module(model, example, start=...)"
             )
+        if output is not None and isinstance(model, Program):
+            raise TypeError(
+                f"output={output!r}, but the model is a Program; make it with "
+                "Program.from_module(model, example, output=...)"
+            )
         self._model = model
-        self._start = start
+        self._start, self._output, self._all_outputs = start, output, all_outputs
+        self._warnings = HookWarnings()
         self._traced: Traced | None = None
+        self._checked = False
         self._structure: Structure | None = None
 
     @property
@@ -65,11 +86,11 @@ class CurrentProgram:
             As `splinecam_lite.network.trace`, or if a weight has become NaN.
         """
         if isinstance(self._model, str | Path):
-            self._model = Program.from_file(self._model, input_shape)
+            self._model = Program.from_file(self._model, input_shape, output=self._output)
         if isinstance(self._model, Program):
             return self._model
         module = unwrapped(self._model)[0]
-        return self._exported(module, torch.empty(0, *input_shape)).program(module.state_dict())
+        return self._bound(self._exported(module, torch.empty(0, *input_shape)), module)
 
     def program_at(self, points: Tensor) -> tuple[Program, Tensor]:
         """Return the program for these points, and the points as its inputs.
@@ -111,7 +132,17 @@ class CurrentProgram:
         traced, state = self._exported(module, example), module.state_dict()
         if not embedded:
             points = torch.cat([traced.values_at(start, some, state) for some in points.split(CHUNK)])
-        return traced.program(state, start=start), points
+        return self._bound(traced, module), points
+
+    def _bound(self, traced: Traced, module: nn.Module) -> Program:
+        """Bind the weights of this moment; the first time the program is held against the module itself."""
+        state = module.state_dict()
+        if self._checked:
+            return traced.rebound(state, output=self._output, start=self._start)
+        with draws_undone():
+            program = traced.program(state, output=self._output, start=self._start)
+        self._checked = True
+        return program
 
     def _exported(self, module: nn.Module, example: Tensor) -> Traced:
         """Export if that has not been done for a module like this, and inputs like these."""
@@ -122,17 +153,11 @@ class CurrentProgram:
             or traced.input_shape != tuple(example.shape[1:])
             or traced.input_dtype.is_floating_point != example.dtype.is_floating_point
         ):
-            self._traced = traced = trace(_in_eval_mode(module), example)
-            self._structure = now
+            self._warnings.warn(module)
+            as_it_is = not any(part.training for part in module.modules()) and not hooks_left_out(module)
+            with draws_undone():
+                traced = trace(module if as_it_is else eval_copy(module), example)
+            if self._all_outputs and self._output is None:
+                traced = traced.with_all_outputs()
+            self._traced, self._structure, self._checked = traced, now, False
         return traced
-
-
-def _in_eval_mode(module: nn.Module) -> nn.Module:
-    if not any(part.training for part in module.modules()):
-        return module
-    try:
-        return copy.deepcopy(module).eval()
-    except Exception as error:
-        raise TraceError(
-            f"the module cannot be copied ({type(error).__name__}: {error}); call its .eval() first"
-        ) from error

@@ -30,6 +30,7 @@ from splinecam_lite.complexity.current import CurrentProgram
 from splinecam_lite.complexity.estimator import check_device
 from splinecam_lite.complexity.frames import (
     as_points,
+    as_tensor,
     check_frame,
     check_radius,
     cross_polytope,
@@ -127,7 +128,7 @@ def neighbourhood_shape(
     ([[4.0]], [[4.0]], ('1',))
     """
     x, radius, batch_size = as_points(points), check_radius(radius), check_batch_size(batch_size)
-    network = CurrentProgram(model)
+    network = CurrentProgram(model, all_outputs=True)
     check_device(network.device, torch.float64)
     shape = tuple(x.shape[1:])
     program = network.program(shape).to(torch.float64, network.device)
@@ -136,7 +137,7 @@ def neighbourhood_shape(
             f"the points have shape {tuple(x.shape)}; "
             f"this network takes (points, {str(program.input_shape)[1:]}"
         )
-    steps = torch.as_tensor(frame).double() if frame is not None else random_frame(shape, directions, seed)
+    steps = as_tensor(frame).double() if frame is not None else random_frame(shape, directions, seed)
     check_frame(steps.cpu(), shape)
     if steps.ndim != x.ndim or len(steps) < 2:
         raise NeighbourhoodError(

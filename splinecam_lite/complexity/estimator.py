@@ -22,14 +22,16 @@ from splinecam_lite.complexity.frames import (
     check_frame,
     check_kind,
     check_radius,
+    check_seed,
     on,
     random_frame,
     random_frames,
 )
 from splinecam_lite.complexity.layers import Layers, as_choices, chosen_layers, with_logits
+from splinecam_lite.complexity.precision import without_tf32
 from splinecam_lite.complexity.result import ComplexityResult
 from splinecam_lite.complexity.vertices.vertices import Spread, vertex_ranges
-from splinecam_lite.errors import ModelError
+from splinecam_lite.errors import ModelError, NeighbourhoodError
 from splinecam_lite.network.exporting import new_tensors_on_the_cpu
 from splinecam_lite.network.program import Program
 
@@ -41,7 +43,8 @@ class LocalComplexity:
     `ComplexityResult`. Any network that torch can export will do, GELU and attention included: a layer of
     preactivations is the input of one activation. The network is measured in eval mode, in full precision
     even under autocast, on the device where it lives, with the weights that it has at the time of the call;
-    it and torch's random state are left as they are.
+    it and torch's random state are left as they are. Its forward hooks are not run: what is measured is the
+    network without them, and a warning names them.
 
     The count is a lower bound on the neurons whose zero set meets the whole neighbourhood, and equal to it on
     the first layer; `exact_complexity` tells how much is missed.
@@ -49,7 +52,8 @@ class LocalComplexity:
     Parameters
     ----------
     model : nn.Module, Program, str or Path
-        A module is exported at the first call, once; an ``.onnx`` or ``.pt2`` file is read then.
+        A module is exported at the first call, once, and again when something else than its weights has
+        changed; an ``.onnx`` or ``.pt2`` file is read then.
     radius : float
         Of the neighbourhoods, in input units.
     directions : int
@@ -71,6 +75,10 @@ class LocalComplexity:
         `complexity.layers.LayerOf`. Default: all.
     logits : bool
         Count sign changes of the output as well, as a last layer that bears the name of what writes it.
+    output : str or int, optional
+        Where the network ends: the path of a module, a node, or the number of an entry of what the network
+        returns, flattened; only layers before it are counted. Default: what the network returns, all of it if
+        that is several values.
     start : str, optional
         Path of the module after which the network begins, e.g. the embedding ``"transformer.wte"``. Points
         are what the whole module takes, token ids, and are taken there first; or, if it is an
@@ -81,10 +89,11 @@ class LocalComplexity:
     Raises
     ------
     NeighbourhoodError
-        If the radius is not positive; when called, if points or frame do not fit the network, or there are
-        fewer than P directions.
+        If the radius is not positive, or the seed negative; when called, if points or frame do not fit the
+        network, or there are fewer than P directions.
     ModelError
-        When called, if one of ``layers`` or ``start`` is not in the network, or the dtype not on the device.
+        When called, if one of ``layers``, ``start`` or ``output`` is not in the network, the dtype not on the
+        device, or ``logits`` are wanted of several outputs.
 
     Examples
     --------
@@ -111,6 +120,7 @@ class LocalComplexity:
         centre: bool = False,
         layers: Layers | None = None,
         logits: bool = False,
+        output: str | int | None = None,
         start: str | None = None,
         dtype: torch.dtype = torch.float64,
     ):
@@ -122,14 +132,14 @@ class LocalComplexity:
             raise TypeError(f"a frame and {other} were both given; give one")
         if not is_int(directions):
             raise TypeError(f"directions is {directions!r}; give how many, an int")
-        self.radius, self.seed, self.dtype = check_radius(radius), seed, dtype
+        self.radius, self.seed, self.dtype = check_radius(radius), check_seed(seed), dtype
         self.frame_per_point, self.centre, self.logits = frame_per_point, centre, logits
         self._layers = None if layers is None else as_choices(layers)
         if self._layers == () and not logits:
             raise ValueError("layers is empty; name at least one, or count the logits")
         self._frame = None if frame is None else as_tensor(frame).cpu().double()
         self.directions = int(directions) if self._frame is None else len(self._frame)
-        self._network = CurrentProgram(model, start)
+        self._network = CurrentProgram(model, start, output, all_outputs=not logits)
 
     def __call__(self, points: object, *, batch_size: int | None = None) -> ComplexityResult:
         """Count crossings around each point.
@@ -179,6 +189,11 @@ class LocalComplexity:
         """
         if self._frame is not None:
             check_frame(self._frame, input_shape)
+            if self._frame.ndim != len(input_shape) + 1:
+                raise NeighbourhoodError(
+                    f"the frame has shape {tuple(self._frame.shape)}; give one frame for all points, "
+                    f"{('P', *input_shape)}, or frame_per_point=True for a random one each"
+                )
             return self._frame
         if self.frame_per_point:
             if points is None:
@@ -239,10 +254,11 @@ def count_crossings(program: Program, inputs: Spread, layers: tuple[int, ...] | 
     counts = torch.zeros(len(inputs.centre), len(chosen), dtype=torch.int64, device=program.device)
     if not chosen:
         return counts
-    with torch.autocast(program.device.type, enabled=False), new_tensors_on_the_cpu():
+    device = program.device
+    with torch.autocast(device.type, enabled=False), new_tensors_on_the_cpu(), without_tf32(device):
         for layer, found in enumerate(vertex_ranges(program, inputs)):
             if layer in chosen:
-                counts[:, chosen.index(layer)] = found.crosses().flatten(1).sum(dim=1)
+                counts[:, chosen.index(layer)] = found.n_crossings()
             if layer == chosen[-1]:
                 break
     return counts

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from splinecam_lite.complexity.batches import check_batch_size, default_batch
 from splinecam_lite.complexity.current import CurrentProgram
-from splinecam_lite.complexity.frames import as_points, check_frame, check_radius
+from splinecam_lite.complexity.frames import as_points, as_tensor, check_frame, check_radius
 from splinecam_lite.complexity.neighbourhoods.clipping import Inside, clipped, whole
 from splinecam_lite.complexity.neighbourhoods.domains import (
     AREAS,
@@ -182,7 +182,7 @@ def exact_complexity(
 
 def _checked(frame: object, x: Tensor) -> Tensor:
     """Return the frame, (2, *input_shape) or (points, 2, *input_shape), if it is one."""
-    frames = torch.as_tensor(frame).detach().cpu().double()
+    frames = as_tensor(frame).cpu().double()
     shape = tuple(x.shape[1:])
     check_frame(frames, shape)
     expected = (len(x), 2, *shape)

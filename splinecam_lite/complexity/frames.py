@@ -14,6 +14,7 @@ same frame on every device and in every dtype, and torch's global random state i
 
 from collections.abc import Iterable
 from math import exp, lgamma, prod, sqrt
+from numbers import Integral
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +25,9 @@ from splinecam_lite.errors import NeighbourhoodError
 
 ORTHONORMAL = 2.0**-20
 """Largest deviation of ``frame @ frame.T`` from 1: a frame given in float32 passes, a skew one does not."""
+
+SEEDS = 2**64
+"""Seeds are below this: torch's generators take no others."""
 
 Kind = Literal["orthonormal", "gaussian"]
 """How directions are drawn."""
@@ -41,7 +45,7 @@ def random_frame(
     directions : int
         P; of orthonormal ones 1 to n, the number of entries of an input, of Gaussian ones any number.
     seed : int
-        The frame is a function of these four arguments alone.
+        From 0 to 2^64 - 1. The frame is a function of these four arguments alone.
     kind : "orthonormal" or "gaussian"
         An orthonormal frame; or independent normal directions, divided by the expected length of a standard
         normal vector, ``sqrt(2) gamma((n + 1) / 2) / gamma(n / 2)``, so that their own expected length is 1:
@@ -54,7 +58,9 @@ def random_frame(
     Raises
     ------
     NeighbourhoodError
-        If there are not that many orthogonal directions.
+        If there are not that many orthogonal directions, or the seed is out of range.
+    TypeError
+        If one of the numbers is none.
 
     Examples
     --------
@@ -66,7 +72,7 @@ def random_frame(
         ...
     splinecam_lite.errors.NeighbourhoodError: 4 directions asked for, but inputs of shape (3,) ...
     """
-    return _drawn(input_shape, directions, seed, kind)
+    return _drawn(input_shape, directions, check_seed(seed), kind)
 
 
 def random_frames(
@@ -97,6 +103,7 @@ def random_frames(
     >>> torch.equal(together[2], alone[0])
     True
     """
+    seed = check_seed(seed)
     # A CPU generator keeps 32 bits of its seed, so that sums such as seed + number would soon repeat.
     seeds = (int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) for number in numbers)
     return torch.stack([_drawn(input_shape, directions, s, kind) for s in seeds])
@@ -110,13 +117,47 @@ def check_kind(kind: str) -> Kind:
     raise ValueError(f"kind is {kind!r}; give 'orthonormal' or 'gaussian'")
 
 
-def _drawn(input_shape: tuple[int, ...], directions: int, seed: int, kind: Kind) -> Tensor:
+def check_seed(seed: int) -> int:
+    """Return the seed, if it is one that every generator takes: a whole number from 0 to 2^64 - 1.
+
+    Raises
+    ------
+    TypeError, NeighbourhoodError
+
+    Examples
+    --------
+    >>> check_seed(-1)
+    Traceback (most recent call last):
+        ...
+    splinecam_lite.errors.NeighbourhoodError: the seed is -1; give a whole number from 0 to 2^64 - 1
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise TypeError(f"the seed is {seed!r}; give an int")
+    if not 0 <= seed < SEEDS:
+        raise NeighbourhoodError(f"the seed is {seed}; give a whole number from 0 to 2^64 - 1")
+    return int(seed)
+
+
+def check_directions(directions: int, input_shape: tuple[int, ...], kind: Kind = "orthonormal") -> int:
+    """Return P, if inputs of this shape have that many directions.
+
+    Raises
+    ------
+    TypeError, NeighbourhoodError
+    """
+    if not isinstance(directions, Integral) or isinstance(directions, bool):
+        raise TypeError(f"directions is {directions!r}; give how many, an int")
     size = prod(input_shape)
     if directions < 1 or (kind == "orthonormal" and directions > size):
         raise NeighbourhoodError(
             f"{directions} directions asked for, but inputs of shape {tuple(input_shape)} have 1 to {size} "
             "that are orthonormal; take fewer, or more with kind='gaussian'"
         )
+    return int(directions)
+
+
+def _drawn(input_shape: tuple[int, ...], directions: int, seed: int, kind: Kind) -> Tensor:
+    directions, size = check_directions(directions, input_shape, kind), prod(input_shape)
     # On the CPU whatever `torch.set_default_device` says: the numbers are the same everywhere.
     generator = torch.Generator("cpu").manual_seed(seed)
     normal = torch.randn(size, directions, generator=generator, dtype=torch.float64, device="cpu")
@@ -164,16 +205,31 @@ def check_frame(frame: Tensor, input_shape: tuple[int, ...]) -> None:
 def as_tensor(numbers: object) -> Tensor:
     """Return an array, a list or a tensor as a tensor without gradient; dtype and device as given.
 
+    Raises
+    ------
+    TypeError
+        If it holds no numbers.
+    NeighbourhoodError
+        If they are complex.
+
     Examples
     --------
     >>> as_tensor([[1.0, 2.0]]).shape, as_tensor(np.zeros((2, 3), np.float32)).dtype
     (torch.Size([1, 2]), torch.float32)
     """
     if isinstance(numbers, Tensor):
-        return numbers.detach()
-    array = np.asarray(numbers)
-    # Torch has no tensors that cannot be written to, and warns of what it makes of such arrays.
-    return torch.as_tensor(array if array.flags.writeable else array.copy())
+        tensor = numbers.detach()
+    else:
+        if isinstance(numbers, list | tuple):
+            numbers = [part.detach().cpu() if isinstance(part, Tensor) else part for part in numbers]
+        array = np.asarray(numbers)
+        if array.dtype.kind not in "biufc":
+            raise TypeError(f"a {type(numbers).__name__} holds no numbers; give an array or a tensor")
+        # Torch has no tensors that cannot be written to, and warns of what it makes of such arrays.
+        tensor = torch.as_tensor(array if array.flags.writeable else array.copy())
+    if tensor.is_complex():
+        raise NeighbourhoodError(f"the numbers are complex ({tensor.dtype}); give real ones")
+    return tensor
 
 
 def as_points(points: object) -> Tensor:
@@ -182,7 +238,7 @@ def as_points(points: object) -> Tensor:
     Raises
     ------
     NeighbourhoodError
-        If there are none, or one of them is not finite.
+        If there are none, or one of them is not finite or complex.
 
     Examples
     --------
@@ -216,10 +272,19 @@ def on(points: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def check_radius(radius: float) -> float:
-    """Return the radius, or raise `NeighbourhoodError` unless it is positive and finite."""
-    if not 0 < radius < np.inf:
+    """Return the radius, or raise `NeighbourhoodError` unless it is positive and finite.
+
+    `TypeError` if it is no number.
+    """
+    if isinstance(radius, str | bytes | bool):
+        raise TypeError(f"the radius is {radius!r}; give a number")
+    try:
+        number = float(radius)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"the radius is {radius!r}; give a number") from error
+    if not 0 < number < np.inf:
         raise NeighbourhoodError(f"the radius is {radius}; it must be a positive number")
-    return float(radius)
+    return number
 
 
 def cross_polytope(points: Tensor, frame: Tensor, radius: float) -> Tensor:

@@ -251,6 +251,7 @@ def complexity_map(
     centre: bool = False,
     layers: Layers | None = None,
     logits: bool = False,
+    output: str | int | None = None,
     dtype: torch.dtype = torch.float64,
     batch_size: int | None = None,
     progress: bool = True,
@@ -273,7 +274,7 @@ def complexity_map(
         so that neighbourhoods are diamonds in the plane: what the knots of its partition are counted in.
     seed : int
         Of random directions.
-    frame, kind, centre, layers, logits, dtype, batch_size
+    frame, kind, centre, layers, logits, output, dtype, batch_size
         As of `LocalComplexity`.
     progress : bool
         Show a bar if it takes more than a moment.
@@ -307,13 +308,13 @@ def complexity_map(
         if kind != "orthonormal":
             raise ValueError(f"kind='{kind}' is of random directions; say how many, with directions=...")
         frame = plane.directions.reshape(2, *plane.input_shape)
-    current = CurrentProgram(model)
+    current = CurrentProgram(model, output=output, all_outputs=not logits)
     check_device(current.device, dtype)
     # One program for all tiles: to bind the weights of a module takes longer than a tile of a small network.
     program = current.program(plane.input_shape).to(dtype, current.device)
     measure = LocalComplexity(
-        program, radius, directions or 2, seed, frame=frame, kind=kind, centre=centre, layers=layers,
-        logits=logits, dtype=dtype,
+        program, radius, 2 if directions is None else directions, seed, frame=frame, kind=kind,
+        centre=centre, layers=layers, logits=logits, dtype=dtype,
     )  # fmt: skip
     middles = _middles(plane, rows, columns)
     inside = _contains(plane.domain, middles)

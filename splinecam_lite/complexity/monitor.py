@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from splinecam_lite.complexity.frames import Kind, as_points
+from splinecam_lite.complexity.frames import Kind, as_points, as_tensor, check_directions, check_frame
 from splinecam_lite.complexity.layers import Layers
 from splinecam_lite.complexity.monitoring.live import LiveComplexity
 from splinecam_lite.complexity.monitoring.moments import Moments
@@ -26,12 +26,16 @@ class LCMonitor:
 
     Call it with the number of each step, after the update; at the steps that were chosen it returns a flat
     dict for any logger, at all others an empty one. It measures a copy in eval mode, in float64, without
-    autocast. The module's flags, hooks, statistics and gradients, and the random states of torch, numpy and
-    Python are left as they are, so that a run is the same, bit for bit, with and without it.
+    autocast and without forward hooks. The module's flags, hooks, statistics and gradients, and the random
+    states of torch, numpy and Python are left as they are, so that a run is the same, bit for bit, with and
+    without it.
 
     The module is exported once. It may be in train mode, and inside ``torch.compile``, ``DataParallel`` or
-    ``DistributedDataParallel``. Weights are those of the moment, however they were written. When parts of the
-    module are replaced, or a plain number or word in an attribute changes, it is exported again: seconds.
+    ``DistributedDataParallel``. Weights are those of the moment, however they were written. It is exported
+    again, which takes seconds, when parts of the module or their ``forward`` are replaced, or an attribute
+    changes: a number or word, a function, a tensor outside the state dict, or what lists, dicts and
+    dataclasses of these hold. So a counter in an attribute costs an export at every measurement; changes
+    within other objects, and of what functions refer to, are not seen.
 
     Parameters
     ----------
@@ -42,7 +46,7 @@ class LCMonitor:
         Steps to measure at.
     radius, directions, seed
         As for `LocalComplexity`. All points and steps share one frame.
-    layers, frame, kind, centre, logits, start, dtype
+    layers, frame, kind, centre, logits, output, start, dtype
         As there.
     path : str or Path, optional
         A JSONL file that each record is appended to, and is on disk in before the values are returned. If it
@@ -65,12 +69,20 @@ class LCMonitor:
     Raises
     ------
     TypeError, NeighbourhoodError, FileError
-        If an argument is of the wrong type, probes do not fit together, or the file was written with other
-        settings or probes.
+        If an argument is of the wrong type, probes do not fit together, the frame does not fit them, they
+        have fewer than P directions, or the file was written with other settings or probes.
 
     Notes
     -----
-    Forward hooks belong to the network and run with it on the copy: one that records sees that as well.
+    Forward hooks are not run, because what they keep in a closure would be that of the training: what is
+    measured is the network without them, and a warning names them. Only those by which torch itself makes
+    weights (``weight_norm``, ``spectral_norm``, pruning) remain. If a hook changes what the network computes,
+    write that into its forward. Hooks that torch runs with all modules of the process do run.
+
+    While it exports, torch's default dtype and random state, those of numpy and Python, standard output and
+    logging are set and put back, which other threads of the process see. That happens at the first
+    measurement and when the module has changed as above, and at no other: start threads that load batches
+    after the first measurement, which `measure` makes at any time.
 
     Examples
     --------
@@ -98,26 +110,34 @@ class LCMonitor:
         kind: Kind = "orthonormal",
         centre: bool = False,
         logits: bool = False,
+        output: str | int | None = None,
         start: str | None = None,
         dtype: torch.dtype = torch.float64,
         path: str | Path | None = None,
         distributed: bool = True,
     ):
         self._probes = _checked(probes)
-        self._at: Container[int] = at if isinstance(at, range) else frozenset(map(index, at))
+        self._at = _steps(at)
         self._options: dict[str, Any] = {
             "radius": radius,
             "directions": directions,
             "seed": seed,
             "layers": layers,
-            "frame": None if frame is None else torch.as_tensor(frame).detach().cpu().double(),
+            "frame": None if frame is None else as_tensor(frame).cpu().double(),
             "kind": kind,
             "centre": centre,
             "logits": logits,
+            "output": output,
             "start": start,
             "dtype": dtype,
         }
         self._live = LiveComplexity(model, **self._options)
+        if start is None:
+            shape = tuple(next(iter(self._probes.values())).shape[1:])
+            if frame is None:
+                check_directions(directions, shape, kind)
+            else:
+                check_frame(self._options["frame"], shape)
         self._distributed, self._agreed = distributed, False
         self._file = None if path is None else RecordFile(path, self._settings())
         self.history: list[Record] = [] if self._file is None else list(self._file.records)
@@ -226,6 +246,14 @@ class LCMonitor:
                 "a new run give another path, or delete the file",
                 stacklevel=3,
             )
+
+
+def _steps(at: Iterable[int]) -> Container[int]:
+    if isinstance(at, range):
+        return at
+    if isinstance(at, str) or not isinstance(at, Iterable):
+        raise TypeError(f"at is {at!r}; give the steps to measure at, e.g. range(0, 10_000, 100)")
+    return frozenset(map(index, at))
 
 
 def _checked(probes: Mapping[str, object]) -> dict[str, torch.Tensor]:

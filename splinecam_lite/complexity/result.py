@@ -195,7 +195,7 @@ def recall(estimate: ComplexityResult, exact: ComplexityResult) -> NDArray[np.fl
     Raises
     ------
     ValueError
-        If the two are of other points, layers or radii.
+        If the two are of other points, layers, radii or numbers of directions.
 
     Examples
     --------
@@ -213,6 +213,11 @@ def recall(estimate: ComplexityResult, exact: ComplexityResult) -> NDArray[np.fl
     if estimate.radius != exact.radius:
         raise ValueError(
             f"the estimate has radius {estimate.radius}, the exact counts {exact.radius}; take the same"
+        )
+    if estimate.directions != exact.directions:
+        raise ValueError(
+            f"the estimate has {estimate.directions} directions, the exact counts {exact.directions}; take "
+            "the same"
         )
     found, there = estimate.per_layer.sum(axis=0), exact.per_layer.sum(axis=0)
     return np.divide(found, there, out=np.full(len(there), np.nan), where=there > 0)

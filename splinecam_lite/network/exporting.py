@@ -87,6 +87,40 @@ def functional(exported: ExportedProgram) -> ExportedProgram:
     return exported
 
 
+def pin_literals(graph: fx.Graph) -> bool:
+    """Write their dtype on all tensors that a graph makes of nothing: ``torch.zeros(3)`` and the like.
+
+    They have the default dtype of the process else, which then had to be what it was during the export.
+
+    Returns
+    -------
+    bool
+        Whether nothing is left that depends on it, as do quotients of whole numbers.
+    """
+    free = True
+    for node in graph.nodes:
+        result = node.meta.get("val")
+        if not isinstance(result, Tensor) or not result.is_floating_point() or node.op != "call_function":
+            continue
+        read = [n.meta.get("val") for n in node.all_input_nodes]
+        if any(isinstance(t, Tensor | tuple | list) and _is_floating(t) for t in read):
+            continue
+        if node.kwargs.get("dtype") is not None:
+            continue
+        schema = getattr(node.target, "_schema", None)
+        if schema is not None and any(a.name == "dtype" and a.kwarg_only for a in schema.arguments):
+            node.kwargs = {**node.kwargs, "dtype": result.dtype}
+        else:
+            free = False
+    return free
+
+
+def _is_floating(values: Tensor | tuple[Any, ...] | list[Any]) -> bool:
+    if isinstance(values, Tensor):
+        return values.is_floating_point()
+    return any(isinstance(t, Tensor) and t.is_floating_point() for t in values)
+
+
 def _without_noise(node: fx.Node) -> None:
     """Make the result of RReLU with noise, which is not drawn in eval mode, that of RReLU."""
     source = node.args[0] if node.args else None

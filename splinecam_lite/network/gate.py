@@ -57,13 +57,16 @@ class GraphReference:
     ):
         self.output, self.tensors, self.scaling, self.start = output, tensors, scaling, start
 
+        self._last_use = {n: user for user in output.graph.nodes for n in (*user.all_input_nodes, user)}
+
     def __call__(self, x: Tensor) -> Tensor:
         results: dict[fx.Node, Any] = {}
         for node in self.output.graph.nodes:
             if self.start is not None and node is self.start:
                 results[node] = x
             elif node.op == "placeholder" and node.name in self.tensors:
-                results[node] = self.tensors[node.name]
+                # Constants that are no weights keep their dtype in the module, and the graph may ask for it.
+                results[node] = self.tensors[node.name].to(node.meta["val"].dtype)
             elif node.op == "placeholder":
                 results[node] = _scaled(x, self.scaling) if self.start is None else stand_in(node, len(x))
             else:
@@ -71,6 +74,9 @@ class GraphReference:
                 results[node] = node.target(*args, **kwargs)
             if node is self.output:
                 break
+            for n in (*node.all_input_nodes, node):
+                if self._last_use[n] is node and n is not self.output:
+                    results.pop(n, None)
         return results[self.output].double()
 
 

@@ -1,7 +1,11 @@
-"""One entry of a network's output as an output of its own."""
+"""Other outputs than what a network returns: one entry of it, or several values as one."""
 
 from dataclasses import replace
 from math import prod
+from typing import Any
+
+import torch
+from torch import fx
 
 from splinecam_lite.errors import ModelError
 from splinecam_lite.network.chain import Batch, Chain, Earlier, Input, Step
@@ -42,3 +46,38 @@ def one_entry(program: Program, entry: int) -> Program:
         magnitude=select,
     )
     return replace(program, ops=(*program.ops, op), shapes=(*program.shapes, ()), output=op.output)
+
+
+def joined(graph: fx.Graph, nodes: list[fx.Node]) -> fx.Node:
+    """Add a node to an exported graph that holds values, flattened, one after the other.
+
+    Parameters
+    ----------
+    graph : fx.Graph
+    nodes : list of fx.Node
+        Floating, the samples along the first axis.
+
+    Returns
+    -------
+    fx.Node
+        Of shape (batch, entries).
+    """
+    aten = torch.ops.aten
+    end = next(node for node in graph.nodes if node.op == "output")
+
+    def add(target: torch._ops.OpOverload, *args: Any) -> fx.Node:
+        node = graph.call_function(target, args)
+        values: Any = fx.node.map_arg(args, lambda n: n.meta["val"])
+        node.meta = dict(nodes[-1].meta) | {"val": target(*values)}
+        return node
+
+    with graph.inserting_before(end):
+        flat = [
+            node if node.meta["val"].ndim == 2 else add(aten.reshape.default, node, (-1, prod(_sample(node))))
+            for node in nodes
+        ]
+        return flat[0] if len(flat) == 1 else add(aten.cat.default, flat, 1)
+
+
+def _sample(node: fx.Node) -> tuple[int, ...]:
+    return tuple(map(int, node.meta["val"].shape[1:]))

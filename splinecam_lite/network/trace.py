@@ -1,7 +1,8 @@
 """From an ``nn.Module`` to a ``Program``: one export, then a cheap lowering for each set of weights."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -16,12 +17,14 @@ from splinecam_lite.network.exporting import (
     first_line,
     float64_copy,
     float64_literals,
+    new_tensors_on_the_cpu,
+    pin_literals,
     undisturbed,
 )
 from splinecam_lite.network.gate import GraphReference, ModuleReference, check
 from splinecam_lite.network.location import where
 from splinecam_lite.network.lowering import lower
-from splinecam_lite.network.output import one_entry
+from splinecam_lite.network.output import joined, one_entry
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.starting import input_node, require_start
 from splinecam_lite.network.weights import float64_weights, mean_and_std, nearest
@@ -48,6 +51,10 @@ class Traced:
     _module: nn.Module
     _prefixes: tuple[str, ...]
     input_dtype: torch.dtype = torch.float64
+    _pinned: bool = False
+    """Whether the graph computes the same whatever the default dtype."""
+    _joined: bool = False
+    """Whether the output is of our making, `with_all_outputs`, and not what the module returns."""
 
     @property
     def graph(self) -> fx.Graph:
@@ -105,6 +112,67 @@ class Traced:
         >>> traced.program(output=0).output_shape
         ()
         """
+        with undisturbed(), float64_literals():
+            return self._program(state, normalise, output, start, ask_module=True)
+
+    def rebound(
+        self, state: Mapping[str, Tensor], *, output: str | int | None = None, start: str | None = None
+    ) -> Program:
+        """Lower to a program with other weights than those that `program` has been called with before.
+
+        The program is checked against the exported graph, which `program` has held against the module. None
+        of the module's own code runs, so that nothing has to be silenced or put back that is the whole
+        process's, whatever its other threads do; but for the default dtype, in graphs with quotients of whole
+        numbers and the like.
+
+        Parameters
+        ----------
+        state, output, start
+            As in `program`.
+
+        Returns
+        -------
+        Program
+
+        Raises
+        ------
+        ModelError, TraceError
+            As `program`.
+
+        Examples
+        --------
+        >>> traced = trace(nn.Linear(2, 1).eval(), (2,))
+        >>> traced.rebound({"weight": torch.ones(1, 2), "bias": torch.zeros(1)}).run([[1.0, 2.0]]).tolist()
+        [[3.0]]
+        """
+        with new_tensors_on_the_cpu(), self._literals():
+            return self._program(state, None, output, start, ask_module=False)
+
+    def with_all_outputs(self) -> "Traced":
+        """Return the module with all it returns as one output: flattened, one value after the other.
+
+        That is all floating values with the samples along their first axis. This one itself, if there is one
+        value or none such.
+        """
+        batch = input_node(self.graph, self._weights(None)[1]).meta["val"].shape[0]
+        returned = [node for node in self.graph.nodes if node.name in self.outputs]
+        chosen = [node for node in returned if _has_samples(node.meta["val"], batch)]
+        if len(self.outputs) < 2 or not chosen:
+            return self
+        return replace(self, outputs=(joined(self.graph, chosen).name,), _joined=True)
+
+    def _literals(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if self._pinned else float64_literals()
+
+    def _program(
+        self,
+        state: Mapping[str, Tensor] | None,
+        normalise: tuple[Any, Any] | None,
+        output: str | int | None,
+        start: str | None,
+        *,
+        ask_module: bool,
+    ) -> Program:
         weights, tensors = self._weights(state)
         scaling = None if normalise is None else mean_and_std(normalise, self.input_shape)
         name, entry = _name_or_entry(output)
@@ -113,14 +181,13 @@ class Traced:
             if scaling is not None:
                 raise ModelError(f"normalise is of the module's input, but start='{start}'; leave one out")
             require_start(first, str(start), node, input_node(self.graph, tensors))
-        with undisturbed(), float64_literals():
-            program = lower(self.graph, tensors, node, normalise=scaling, start=first)
-            reference = (
-                ModuleReference(self._module, weights, scaling)
-                if name is None and first is None
-                else GraphReference(node, tensors, scaling, first)
-            )
-            check(reference, program, self._precision())
+        program = lower(self.graph, tensors, node, normalise=scaling, start=first)
+        reference = (
+            ModuleReference(self._module, weights, scaling)
+            if ask_module and name is None and first is None and not self._joined
+            else GraphReference(node, tensors, scaling, first)
+        )
+        check(reference, program, self._precision())
         return program if entry is None else one_entry(program, entry)
 
     def values_at(self, start: str, x: Tensor, state: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -153,7 +220,7 @@ class Traced:
         node = self._start_node(start)
         assert node is not None
         _, tensors = self._weights(state)
-        with undisturbed(), float64_literals(), torch.no_grad():
+        with new_tensors_on_the_cpu(), self._literals(), torch.no_grad():
             try:
                 return GraphReference(node, tensors)(x.cpu().to(self.input_dtype))
             except (IndexError, RuntimeError) as error:
@@ -267,7 +334,13 @@ def trace(module: nn.Module, example: tuple[int, ...] | Tensor) -> Traced:
         for spec in specs
         if spec.kind.name == "USER_OUTPUT" and isinstance(spec.arg, TensorArgument)
     )
-    return Traced(shape, outputs, exported, twin, prefixes, dtype)
+    pinned = pin_literals(exported.graph)
+    return Traced(shape, outputs, exported, twin, prefixes, dtype, pinned)
+
+
+def _has_samples(value: Tensor, batch: torch.SymInt) -> bool:
+    """Whether a value is floating, with the samples along its first axis."""
+    return value.is_floating_point() and value.ndim > 0 and str(value.shape[0]) == str(batch)
 
 
 def _name_or_entry(output: str | int | None) -> tuple[str | None, int | None]:

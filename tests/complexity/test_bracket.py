@@ -248,6 +248,7 @@ def test_the_result_cannot_be_changed_and_says_what_it_found():
         ({"frame": torch.eye(3).expand(3, 3, 3)}, NeighbourhoodError, "points of their own"),
         ({"layers": ["nowhere"]}, ModelError, "nowhere"),
         ({"segments": -1}, ValueError, "segments is -1"),
+        ({"segments": 1.5}, TypeError, "segments is 1.5"),
     ],
 )
 def test_what_does_not_fit_is_named(options, error, message):

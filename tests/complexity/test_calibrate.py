@@ -179,6 +179,8 @@ def test_planes_and_directions_may_be_given(program: Program) -> None:
         ({"directions": 4}, NeighbourhoodError, "inputs of 3 entries have 2 to 3"),
         ({"directions": [2, 1]}, NeighbourhoodError, "1 directions asked for"),
         ({"planes": 0}, NeighbourhoodError, "give at least 1"),
+        ({"seed": 2**70}, NeighbourhoodError, "the seed is 1180591620717411303424"),
+        ({"radii": "0.1"}, TypeError, "the radius is '0.1'"),
         ({"planes": 1.5}, TypeError, "planes is 1.5"),
         ({"planes": np.eye(3)[None, :1]}, NeighbourhoodError, "two directions each"),
         ({"planes": np.ones((1, 2, 3))}, NeighbourhoodError, "not orthonormal"),
@@ -193,6 +195,19 @@ def test_refused(program: Program, options: dict, error: type, said: str) -> Non
     given = {"points": points_of(program, 3), "radii": [1.0], "progress": False, **options}
     with pytest.raises(error, match=said):
         calibrate(program, given.pop("points"), given.pop("radii"), **given)
+
+
+def test_numbers_of_numpy_and_single_ones_are_taken(program: Program) -> None:
+    points, options = points_of(program, 3), {"progress": False, "resamples": 100}
+    plane = torch.eye(3)[None, :2]
+    expected = calibrate(program, points, [1.0], 3, plane, **options)
+    found = calibrate(program, points, 1.0, np.int64(3), plane.requires_grad_(), **options)
+    assert repr(found.rows) == repr(expected.rows)  # NaN is not equal to itself
+    assert found.settings == expected.settings
+    json.dumps(found.settings)
+    drawn = calibrate(program, points, [1.0], [np.int64(3)], np.int64(2), np.int64(0), **options)
+    json.dumps(drawn.settings)
+    assert drawn.settings["random_planes"]
 
 
 def test_checkpoints_are_of_one_architecture_and_named_apart(program: Program) -> None:

@@ -9,6 +9,7 @@ from splinecam_lite.complexity import LocalComplexity, random_frame
 from splinecam_lite.complexity.current import CurrentProgram
 from splinecam_lite.complexity.estimator import check_device
 from splinecam_lite.complexity.maps import complexity_map
+from splinecam_lite.complexity.precision import without_tf32
 from splinecam_lite.errors import ModelError
 from splinecam_lite.network.slices import Slice
 from tests.complexity.networks import random_network
@@ -88,13 +89,34 @@ def test_what_a_training_loop_is_inside_of_changes_nothing(measured, around):
     np.testing.assert_array_equal(again, alone)
 
 
+@pytest.mark.parametrize("setting", ["ieee", "tf32"])
+def test_tf32_is_off_while_a_cuda_device_measures_and_as_before_afterwards(setting):
+    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = setting
+        with without_tf32(torch.device("cuda")):
+            assert [place.fp32_precision for place in places] == ["ieee", "ieee"]
+        with without_tf32(torch.device("cpu")):
+            assert [place.fp32_precision for place in places] == [setting, setting]
+        with pytest.raises(KeyError), without_tf32(torch.device("cuda")):
+            raise KeyError
+        assert [place.fp32_precision for place in places] == [setting, setting]
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.fp32_precision = value
+
+
 @needs_cuda
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_cuda_finds_what_the_cpu_finds(dtype):
     network, shape = random_network("conv", "relu", 5)
     points = torch.randn(40, *shape)
     on_cpu = LocalComplexity(network, 0.4, 5, dtype=dtype)(points).per_layer
+    near = LocalComplexity(network, 0.005, 5, dtype=dtype)(points).per_layer  # where TF32 would show
     network.cuda()
+    assert (LocalComplexity(network, 0.005, 5, dtype=dtype)(points).per_layer != near).mean() < 0.01
     for given in (points, points.cuda()):
         with torch.autocast("cuda", dtype=torch.float16):
             on_cuda = LocalComplexity(network, 0.4, 5, dtype=dtype)(given).per_layer

@@ -9,7 +9,7 @@ from torch import nn
 
 from splinecam_lite.complexity import LocalComplexity
 from splinecam_lite.complexity.frames import cross_polytope, random_frames
-from splinecam_lite.errors import ModelError
+from splinecam_lite.errors import ModelError, NeighbourhoodError
 from splinecam_lite.network.program import Program
 from splinecam_lite.network.trace import trace
 from tests.complexity.networks import STRUCTURES, random_network, random_program
@@ -220,7 +220,9 @@ def train(measure: bool) -> tuple[list, list]:
 
 
 def test_training_is_the_same_bit_for_bit_with_and_without_it():
-    (without, _), (measured, seen) = train(measure=False), train(measure=True)
+    without, _ = train(measure=False)
+    with pytest.warns(UserWarning, match="forward hooks are not run"):
+        measured, seen = train(measure=True)
     assert min(seen) > 0
     assert len(without) == len(measured)
     for a, b in zip(without, measured, strict=True):
@@ -247,3 +249,24 @@ def test_wrappers_are_looked_through():
         np.testing.assert_array_equal(estimate(points).per_layer, alone)
         assert estimate(points).layer_names == ("1", "3", "5")
         assert wrapped.training
+
+
+def test_frames_by_hand_for_each_point_are_refused():
+    network, _ = random_network("mlp", "relu", 0)
+    frames = torch.eye(3)[:2].expand(5, 2, 3)
+    with pytest.raises(NeighbourhoodError, match=r"shape \(5, 2, 3\); give one frame for all points"):
+        LocalComplexity(network, 0.3, frame=frames)(torch.zeros(5, 3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_exactly_0_does_not_cross_in_float32_either(seed, monkeypatch):
+    """Without biases neurons are 0 behind others that are off; nothing is below 0 behind positive weights."""
+    monkeypatch.setattr("splinecam_lite.complexity.vertices.pushing.FEW_PRODUCTS", 0.0)
+    torch.manual_seed(seed)
+    layers = nn.Linear(40, 4, bias=False), nn.ReLU(), nn.Linear(4, 200, bias=False), nn.ReLU()
+    network, points = nn.Sequential(*layers).eval(), 0.2 * torch.randn(200, 40)
+    network[2].weight.data.abs_()
+    for dtype in (torch.float64, torch.float32):
+        first, second = LocalComplexity(network, 1.0, 40, dtype=dtype)(points).per_layer.sum(axis=0)
+        assert first > 0
+        assert second == 0

@@ -6,8 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from splinecam_lite.complexity import LocalComplexity, random_frame
-from splinecam_lite.complexity.frames import cross_polytope, expected_length, random_frames
+from splinecam_lite.complexity import LocalComplexity, exact_complexity, random_frame
+from splinecam_lite.complexity.bracket import bracket
+from splinecam_lite.complexity.calibrate import calibrate
+from splinecam_lite.complexity.deformation import neighbourhood_shape
+from splinecam_lite.complexity.frames import (
+    as_points,
+    check_radius,
+    cross_polytope,
+    expected_length,
+    random_frames,
+)
 from splinecam_lite.errors import NeighbourhoodError
 from tests.complexity.networks import random_network, random_program
 
@@ -60,6 +69,65 @@ def test_what_makes_no_neighbourhood_is_refused(arguments, points, message):
     network, _ = random_network("mlp", "relu", 0)
     with pytest.raises(NeighbourhoodError, match=message):
         LocalComplexity(network, **arguments)(points)
+
+
+SEEDS = [
+    (-1, NeighbourhoodError, "the seed is -1; give a whole number"),
+    (2**64, NeighbourhoodError, "the seed is 18446744073709551616; give"),
+    (0.5, TypeError, "the seed is 0.5; give an int"),
+    (True, TypeError, "the seed is True"),
+    (None, TypeError, "the seed is None"),
+]
+SEEDED = {
+    "random_frame": lambda seed: random_frame((3,), 2, seed),
+    "random_frames": lambda seed: random_frames((3,), 2, seed, numbers=[0]),
+    "estimate": lambda seed: LocalComplexity(nn.Linear(3, 2), seed=seed),
+    "bracket": lambda seed: bracket(nn.Linear(3, 2), torch.zeros(1, 3), 0.1, 2, seed),
+    "calibrate": lambda seed: calibrate(nn.Linear(3, 2), torch.zeros(1, 3), seed=seed),
+    "deformation": lambda seed: neighbourhood_shape(nn.Linear(3, 2).eval(), torch.zeros(1, 3), 0.1, 2, seed),
+}
+
+
+@pytest.mark.parametrize(("seed", "error", "message"), SEEDS)
+@pytest.mark.parametrize("seeded", SEEDED)
+def test_seeds_are_checked_everywhere(seeded, seed, error, message):
+    with pytest.raises(error, match=message):
+        SEEDED[seeded](seed)
+
+
+def test_the_largest_seed_is_one():
+    assert random_frame((3,), 2, np.uint64(2**64 - 1)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("radius", ["0.1", None, [1.0, 2.0], True])
+def test_a_radius_is_a_number(radius):
+    with pytest.raises(TypeError, match=r"the radius is .*; give a number"):
+        check_radius(radius)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (None, TypeError, "a NoneType holds no numbers"),
+        ("points", TypeError, "a str holds no numbers"),
+        ([["a", "b"]], TypeError, "a list holds no numbers"),
+        (np.ones((2, 3), complex), NeighbourhoodError, "complex"),
+        (torch.ones(2, 3, dtype=torch.complex64), NeighbourhoodError, r"complex \(torch.complex64\)"),
+    ],
+)
+def test_what_is_no_array_of_real_numbers_is_refused(given, error, message):
+    with pytest.raises(error, match=message):
+        as_points(given)
+    with pytest.raises(error, match=message):
+        exact_complexity(nn.Linear(3, 2).eval(), torch.zeros(1, 3), given, 1.0)
+
+
+@pytest.mark.parametrize("directions", [2.5, True, "2", None])
+def test_directions_are_a_number_of_frames_as_well(directions):
+    with pytest.raises(TypeError, match=r"directions is .*; give how many, an int"):
+        random_frame((3,), directions)
+    with pytest.raises(TypeError, match=r"directions is .*; give how many, an int"):
+        bracket(nn.Linear(3, 2).eval(), torch.zeros(1, 3), 0.1, directions)
 
 
 @pytest.mark.parametrize("directions", [2.0, True, "2", None])

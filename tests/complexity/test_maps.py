@@ -125,6 +125,11 @@ def test_layers_and_logits_are_chosen_as_in_the_estimate(program, plane):
         lc_map.layer(3)
 
 
+def test_no_directions_are_not_the_default(program, plane):
+    with pytest.raises(NeighbourhoodError, match="0 directions asked for"):
+        complexity_map(program, plane, 6, 0.4, directions=0)
+
+
 def test_a_module_is_bound_once_for_all_tiles(monkeypatch, plane):
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU()).train()
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from splinecam_lite.complexity.result import ComplexityResult
+from splinecam_lite.complexity.result import ComplexityResult, recall
 
 
 def result_of(per_layer, neurons=None) -> ComplexityResult:
@@ -57,6 +57,13 @@ def test_the_dictionary_is_flat_and_says_what_the_properties_say(per_layer):
     assert flat["lc/test/sum"] - flat["lc/test/sum_ci99"] == pytest.approx(result.mean.low)
     assert flat["lc/test/layer1_fraction"] == result.layer_fractions[0].value
     assert all(name.startswith("lc/test/") for name in flat)
+
+
+def test_recall_is_of_one_neighbourhood():
+    names, counts, neurons = ("0",), np.array([[1]]), np.array([8])
+    exact = ComplexityResult(counts, neurons, names, 0.1, 2)
+    with pytest.raises(ValueError, match="the estimate has 5 directions, the exact counts 2"):
+        recall(ComplexityResult(counts, neurons, names, 0.1, 5), exact)
 
 
 def test_one_point_has_no_interval_and_its_dictionary_none_either():

@@ -24,6 +24,12 @@ ALWAYS, NEVER = -1e9, 2.0
 """`pushing.ROWS_SAVED` with which points stay factored to the end, or leave at the first activation."""
 
 
+@pytest.fixture(autouse=True)
+def factored_at_any_size(monkeypatch):
+    """The networks here are small: they would go vertex by vertex from the start."""
+    monkeypatch.setattr(pushing, "FEW_PRODUCTS", 0.0)
+
+
 @pytest.fixture
 def saved(monkeypatch):
     return lambda value: monkeypatch.setattr(pushing, "ROWS_SAVED", value)
@@ -256,9 +262,25 @@ def test_one_value_that_is_not_finite_is_found(place, rows_saved, value, saved):
         list(vertex_ranges(program, Spread(inputs.centre, offset)))
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from([torch.float32, torch.float64]), st.booleans())
-@settings(max_examples=30)
-def test_widening_keeps_least_and_largest_and_every_nan(seed, dtype, clamp):
+@pytest.mark.jit
+@pytest.mark.parametrize("widths", [(2, 30, 30, 1), (12, 8, 8, 3)])
+def test_small_networks_go_vertex_by_vertex_from_the_start(widths, monkeypatch):
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    layers = [part for n, m in pairwise(widths) for part in (nn.Linear(n, m), nn.ReLU())]
+    program = Program.from_module(nn.Sequential(*layers).double().eval(), widths[:1])
+    inputs = neighbourhoods(program, 40, 2, 0.7)
+    monkeypatch.setattr(pushing, "ranges_of", None)  # the factored form asks for ranges
+    assert assert_equal_ranges(program, inputs) > 0
+    for found in vertex_ranges(program, inputs):
+        assert torch.equal(found.n_crossings(), found.crosses().flatten(1).sum(dim=1))
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([torch.float32, torch.float64]), st.booleans(), st.booleans()
+)
+@settings(max_examples=40)
+def test_widening_keeps_least_and_largest_and_every_nan(seed, dtype, clamp, fresh):
     rng = np.random.default_rng(seed)
     m, q, n = rng.integers(1, 5), rng.integers(1, 6), int(rng.choice([1, 7, 512, 700]))
     z = torch.from_numpy(rng.normal(size=(m, q, n))).to(dtype)
@@ -266,9 +288,11 @@ def test_widening_keeps_least_and_largest_and_every_nan(seed, dtype, clamp):
     z[torch.from_numpy(bad)] = torch.nan
     low, high = torch.full((6, n), torch.finfo(dtype).max, dtype=dtype), torch.full((6, n), -1.0, dtype=dtype)
     high *= torch.finfo(dtype).max
+    if fresh:  # what stands there does not count
+        low, high = torch.full_like(low, torch.nan), torch.zeros_like(high)
     points = torch.from_numpy(rng.permutation(6)[:m].copy())
     before = z.clone()
-    ranges.widen(z.numpy(), points.numpy(), low.numpy(), high.numpy(), clamp)
+    ranges.widen(z.numpy(), points.numpy(), low.numpy(), high.numpy(), fresh, clamp)
     torch.testing.assert_close(z, before.relu() if clamp else before, equal_nan=True, rtol=0, atol=0)
     has_nan = before.isnan().any(dim=1)
     assert torch.equal(low[points].isnan(), has_nan)

@@ -48,7 +48,7 @@ class LightningMonitor(*_callback_classes()):  # type: ignore[misc]
     Examples
     --------
     >>> import torch
-    >>> callback = LightningMonitor(LCMonitor(torch.nn.Linear(2, 1), {"train": [[0.0, 0.0]]}))
+    >>> callback = LightningMonitor(LCMonitor(torch.nn.Linear(2, 1), {"train": [[0.0, 0.0]]}, directions=2))
     >>> # Trainer(callbacks=[callback])
     """
 

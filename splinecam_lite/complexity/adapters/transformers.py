@@ -28,7 +28,7 @@ class TrainerMonitor(TrainerCallback):
     Examples
     --------
     >>> import torch
-    >>> monitor = LCMonitor(torch.nn.Linear(2, 1), {"train": [[0.0, 0.0]]})
+    >>> monitor = LCMonitor(torch.nn.Linear(2, 1), {"train": [[0.0, 0.0]]}, directions=2)
     >>> callback = TrainerMonitor(monitor)  # Trainer(callbacks=[callback])
     >>> # or: trainer.add_callback(TrainerMonitor(monitor, log=trainer.log))
     """

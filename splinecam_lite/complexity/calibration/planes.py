@@ -1,13 +1,15 @@
 """Planes through the points, and frames of more directions that contain them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
+from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from splinecam_lite.complexity.frames import check_frame, random_frames
+from splinecam_lite.complexity.batches import is_int
+from splinecam_lite.complexity.frames import as_tensor, check_frame, random_frames
 from splinecam_lite.errors import NeighbourhoodError
 
 COMPLETED = 1
@@ -27,13 +29,14 @@ def planes_of(planes: int | object, input_shape: tuple[int, ...], seed: int) -> 
     NeighbourhoodError
         If there are none, or they do not fit.
     """
-    if isinstance(planes, int) and not isinstance(planes, bool):
+    if isinstance(planes, Integral) and not isinstance(planes, bool):
+        planes = int(planes)
         if planes < 1:
             raise NeighbourhoodError(f"{planes} planes asked for; give at least 1")
         return random_frames(input_shape, 2, seed, numbers=range(planes))
     if isinstance(planes, bool | float | str):
         raise TypeError(f"planes is {planes!r}; give how many, or pairs of directions")
-    pairs = torch.as_tensor(np.asarray(planes)).detach().cpu().double()
+    pairs = as_tensor(planes).cpu().double()
     expected = (*pairs.shape[:1], 2, *input_shape)
     if tuple(pairs.shape) != expected or not len(pairs):
         shape = ", ".join(map(str, input_shape))
@@ -120,11 +123,11 @@ def directions_of(directions: int | Sequence[int] | None, size: int) -> tuple[in
     """
     if directions is None:
         directions = [p for p in (5, 25, 100) if p <= size]
-    asked = [directions] if isinstance(directions, int) else list(directions)
-    wrong = [p for p in asked if isinstance(p, bool) or not isinstance(p, int) or not 2 <= p <= size]
+    asked = [directions] if not isinstance(directions, Iterable) else list(directions)
+    wrong = [p for p in asked if not is_int(p) or not 2 <= p <= size]
     if wrong or size < 2:
         raise NeighbourhoodError(
             f"{wrong[0] if wrong else 2} directions asked for; with a plane among them, "
             f"inputs of {size} entries have 2 to {size}"
         )
-    return tuple(sorted({2, *asked}))
+    return tuple(sorted({2, *map(int, asked)}))

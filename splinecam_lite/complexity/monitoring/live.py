@@ -1,29 +1,25 @@
 """The estimate of a module in training, taken from a copy, so that nothing of it reaches the training."""
 
-import contextlib
-import copy
-import random
 import sys
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from splinecam_lite.complexity.estimator import LocalComplexity
+from splinecam_lite.complexity.monitoring.copying import HookWarnings, draws_undone, eval_copy
 from splinecam_lite.complexity.monitoring.structure import Structure, structure
 from splinecam_lite.complexity.result import ComplexityResult
 from splinecam_lite.errors import ModelError
-from splinecam_lite.network.exporting import first_line
 from splinecam_lite.network.wrappers import unwrapped
 
 
 class LiveComplexity:
     """`LocalComplexity` of a module that is being trained.
 
-    It measures a copy in eval mode. The module's flags, hooks, statistics and gradients, and the random
-    states of torch, numpy and Python are left as they are; autocast and no_grad around a call change nothing.
+    It measures a copy in eval mode, without forward hooks. The module's flags, hooks, statistics and
+    gradients, and the random states of torch, numpy and Python are left as they are; autocast and no_grad
+    around a call change nothing.
 
     Parameters
     ----------
@@ -45,6 +41,7 @@ class LiveComplexity:
         self.model, self._options = model, options
         self._copy: nn.Module | None = None
         self._copied: Structure | None = None
+        self._warnings = HookWarnings()
         self._estimate = LocalComplexity(model, **options)  # says at once what is wrong with the options
 
     def refresh(self) -> None:
@@ -56,11 +53,14 @@ class LiveComplexity:
         ModelError
             If the module cannot be copied, or its weights are spread over processes.
         """
-        with undisturbed():
+        # What is made in inference_mode could not be written to later.
+        with torch.inference_mode(False):
             module = whole_module(self.model)
+            self._warnings.warn(module)
             now = structure(module)
             if self._copy is None or now != self._copied:
-                self._copy, self._copied = _eval_copy(module), now
+                with draws_undone():
+                    self._copy, self._copied = eval_copy(module), now
                 self._estimate = LocalComplexity(self._copy, **self._options)
             else:
                 _copy_weights(module, self._copy)
@@ -71,7 +71,7 @@ class LiveComplexity:
 
     def __call__(self, points: object) -> ComplexityResult:
         """Count the crossings of the copy around points."""
-        with undisturbed():
+        with torch.inference_mode(False):
             return self._estimate(points)
 
     def now(self, points: object) -> ComplexityResult:
@@ -114,25 +114,6 @@ def whole_module(model: nn.Module) -> nn.Module:
     return module
 
 
-def _eval_copy(module: nn.Module) -> nn.Module:
-    """Copy a module with its weights, in eval mode.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be copied.
-    """
-    # What a forward has left in an attribute hangs on its graph, and torch refuses to copy that.
-    held = (value for part in module.modules() for value in vars(part).values())
-    results = {id(t): t.detach().clone() for t in held if isinstance(t, Tensor) and not t.is_leaf}
-    try:
-        return copy.deepcopy(module, dict(results)).eval()
-    except Exception as error:
-        raise ModelError(
-            f"the module cannot be copied ({first_line(error)}); give the part of it that is the network"
-        ) from error
-
-
 def _weights(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers; without the state dict's hooks."""
     passing = {
@@ -153,19 +134,3 @@ def _copy_weights(source: nn.Module, target: nn.Module) -> None:
     there = _weights(source)
     for name, tensor in _weights(target).items():
         tensor.copy_(there[name])
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Put Python's and numpy's random states back, from which a forward may draw in any mode.
-
-    torch's is looked after where it is used, and so are autocast and no_grad. What is made in inference_mode
-    could not be written to later.
-    """
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.inference_mode(False):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002

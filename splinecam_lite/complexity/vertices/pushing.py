@@ -32,9 +32,14 @@ BEND_PRODUCTS, USUAL_PRODUCTS = 60.0, 200.0
 for each entry of an affine op that does not tell. With 40, convolutional networks in which many neurons bend
 took 1.2 forward passes; with 90, those in which few do took 1.0 and not 0.8."""
 
-NEAR = {torch.float64: 2.0**-36, torch.float32: 0.0}
+FEW_PRODUCTS = 80.0
+"""Products for each entry of an affine op that the factored form must be able to save, (P - 1) / 2P of them.
+With fewer, as in layers of 64 neurons, what it takes beside them is more: 1.6 to 2.8 forward passes."""
+
+NEAR = {torch.float64: 2.0**-36, torch.float32: 2.0**-14}
 """Ends of ranges are as good as 0 up to this, in units of the layer's largest value in the neighbourhood.
-It is 2^17 times the unit roundoff of float64; in float32 nothing is promised near 0."""
+It is 2^17 times the unit roundoff of float64, and 2^10 times that of float32: less is promised there, but
+values that are exactly 0 at a vertex, as behind neurons that are off in a network without biases, are."""
 
 CACHE_BYTES = 2**22
 """What goes through a network at a time, vertex by vertex, takes that much on the CPU."""
@@ -77,6 +82,8 @@ class Neighbourhoods:
         self._live: dict[int, Factored] = {}
         self._bends = Bends.none(self._batch, self._vertices, first.centre)
         self._at: Ranges | None = None
+        saved = (first.directions - 1) / self._vertices * products_of(program, spread)
+        self._is_plain = self._compiled and saved < FEW_PRODUCTS
         if self._compiled:
             _keep_freed_memory()
 
@@ -101,18 +108,24 @@ class Neighbourhoods:
         op = self._program.ops[number]
         if not len(self._stay):
             return
+        if self._is_plain:
+            return self._leave(number)
         knot = self._knot(op)
         if isinstance(op, AffineOp):
             self._live[op.output] = self._affine(op)
         elif isinstance(op, KnotsOp) and knot is not None:
             self._bend(number, op, knot)
         else:
-            everyone = torch.ones_like(self._stay, dtype=torch.bool)
-            self._vertexwise(number, everyone, self._live, self._next_layer(number))
-            self._drop(everyone)
+            self._leave(number)
         for v in {*op.inputs, op.output}:
             if self._program.last_use(v) <= number:
                 self._live.pop(v, None)
+
+    def _leave(self, number: int) -> None:
+        """Let all points go on vertex by vertex, from op ``number`` on."""
+        everyone = torch.ones_like(self._stay, dtype=torch.bool)
+        self._vertexwise(number, everyone, self._live, self._next_layer(number))
+        self._drop(everyone)
 
     def _next_layer(self, number: int) -> int:
         """First layer whose activation comes after op ``number``."""
@@ -233,11 +246,8 @@ class Neighbourhoods:
         if not layers:
             return
         chosen = points.nonzero().flatten()
-        numbers = self._stay[chosen]
-        largest = torch.finfo(self._program.dtype).max
         for later in layers:
             self._make_room(later)
-            self._low[later][numbers], self._high[later][numbers] = largest, -largest
         parts = {v: value.parts(self._bends) for v, value in live.items()}
         parts |= {v: self._parts(v) for v in self._spread}
         step = self._at_once(live_entries(self._program), CACHE_BYTES)
@@ -272,7 +282,7 @@ class Neighbourhoods:
             inputs = [read(v) for v in op.inputs]
             at = self._layers.get(id(op), -1)
             counts = at >= layer and op.inputs[0] not in self._spread
-            done = counts and self._widen(op, i, at, inputs[0], live, numbers)
+            done = counts and self._widen(op, i, at, inputs[0], live, numbers, vertices.start == 0)
             if at == len(self._layers) - 1:
                 return
             live[op.output] = inputs[0] if done else op.run(*inputs)
@@ -281,19 +291,26 @@ class Neighbourhoods:
                     live.pop(v, None)
 
     def _widen(
-        self, op: Op, number: int, layer: int, z: Tensor, live: dict[int, Tensor], points: Tensor
+        self, op: Op, number: int, layer: int, z: Tensor, live: dict[int, Tensor], points: Tensor, first: bool
     ) -> bool:
-        """Widen the ranges of a layer by preactivations ``z``; tell whether ``z`` is its activation now."""
+        """Widen the ranges of a layer by preactivations ``z``, or begin them with the ``first`` ones.
+
+        Returns
+        -------
+        bool
+            Whether ``z`` is the layer's activation now.
+        """
         low, high = self._low[layer], self._high[layer]
         rows = z.reshape(len(points), -1, low.shape[1])
         if not self._compiled:
-            low[points] = torch.minimum(low[points], rows.amin(dim=1))
-            high[points] = torch.maximum(high[points], rows.amax(dim=1))
+            least, most = rows.amin(dim=1), rows.amax(dim=1)
+            low[points] = least if first else torch.minimum(low[points], least)
+            high[points] = most if first else torch.maximum(high[points], most)
             return False
         clamp = (
             id(op) in self._relus and self._program.last_use(op.inputs[0]) <= number and _is_alone(z, live)
         )
-        ranges.widen(rows.contiguous().numpy(), points.numpy(), low.numpy(), high.numpy(), clamp)
+        ranges.widen(rows.contiguous().numpy(), points.numpy(), low.numpy(), high.numpy(), first, clamp)
         return clamp
 
     def _make_room(self, layer: int) -> None:
@@ -314,6 +331,21 @@ def _is_alone(z: Tensor, live: dict[int, Tensor]) -> bool:
         return False
     others = (other.untyped_storage().data_ptr() for other in live.values() if other is not z)
     return z.untyped_storage().data_ptr() not in others
+
+
+def products_of(program: Program, spread: dict[int, Spread]) -> float:
+    """Mean number of products for each entry of the affine ops after the first activation."""
+    entries = products = 0.0
+    for op in program.ops:
+        if isinstance(op, AffineOp) and op.output not in spread:
+            n, convolution = prod(program.shapes[op.output]), Convolution.of(op)
+            if convolution is not None:
+                each = float(convolution.weight[0].numel())
+            else:
+                constants = getattr(op.linear, "constants", {}).values()
+                each = max((c.numel() for c in constants), default=0) / max(n, 1) or USUAL_PRODUCTS
+            entries, products = entries + n, products + n * each
+    return products / entries if entries else 0.0
 
 
 def is_relu(op: Op) -> bool:

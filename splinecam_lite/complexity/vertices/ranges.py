@@ -33,26 +33,42 @@ def compiled_for(x: Tensor) -> bool:
 
 
 @kernel
-def widen(z: Array, points: Ints, low: Array, high: Array, clamp: bool) -> None:
+def widen(z: Array, points: Ints, low: Array, high: Array, fresh: bool, clamp: bool) -> None:
     """Widen finite ranges ``low``, ``high`` (all, n) by ``z`` (m, q, n), rows of the ``points`` (m,).
 
-    With ``clamp``, ``z`` is replaced by max(z, 0) in the same pass.
+    ``fresh`` ranges have no values yet. With ``clamp``, ``z`` is replaced by max(z, 0) in the same pass.
     """
-    n = z.shape[2]
-    for j in range(z.shape[0]):
-        for start in range(0, n, TILE):
-            stop = min(start + TILE, n)
-            lo, hi = low[points[j], start:stop], high[points[j], start:stop]
-            for q in range(z.shape[1]):
-                row = z[j, q, start:stop]
-                for i in range(len(row)):
-                    v = row[i]
-                    a, b = lo[i], hi[i]
+    # Loops over views of the rows, instead of entries by their indices, took 1.2 to 1.5 times as long.
+    m, rows, n = z.shape
+    for j in range(m):
+        p = points[j]
+        if fresh:
+            for i in range(n):
+                low[p, i] = z[j, 0, i]
+                high[p, i] = z[j, 0, i]
+        for q in range(rows):
+            if clamp:
+                for i in range(n):
+                    v, a, b = z[j, q, i], low[p, i], high[p, i]
                     # The product keeps a NaN, and is a vector instruction, as a condition is not: 3x faster.
-                    lo[i] = (a if a < v else v) + 0.0 * a
-                    hi[i] = b if b > v else v
-                    if clamp:
-                        row[i] = 0.0 if v < 0.0 else v
+                    low[p, i] = (a if a < v else v) + 0.0 * a
+                    high[p, i] = b if b > v else v
+                    z[j, q, i] = 0.0 if v < 0.0 else v
+            else:
+                for i in range(n):
+                    v, a, b = z[j, q, i], low[p, i], high[p, i]
+                    low[p, i] = (a if a < v else v) + 0.0 * a
+                    high[p, i] = b if b > v else v
+
+
+@kernel
+def count_crossings(low: Array, high: Array, count: Ints) -> None:
+    """Write how many ranges of each row of ``low``, ``high`` (batch, n) hold a sign change; 0 counts as +."""
+    for f in range(low.shape[0]):
+        found = 0
+        for i in range(low.shape[1]):
+            found += (low[f, i] < 0.0) & (high[f, i] >= 0.0)
+        count[f] = found
 
 
 @kernel

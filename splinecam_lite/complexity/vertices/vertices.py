@@ -25,6 +25,7 @@ from torch import Tensor
 
 from splinecam_lite.complexity.vertices.affine import affine_values
 from splinecam_lite.complexity.vertices.pushing import Neighbourhoods
+from splinecam_lite.complexity.vertices.ranges import compiled_for, count_crossings
 from splinecam_lite.complexity.vertices.spread import Spread
 from splinecam_lite.errors import ModelError
 from splinecam_lite.network.program import Program
@@ -44,6 +45,15 @@ class VertexRange(NamedTuple):
     def crosses(self) -> Tensor:
         """Tell which neurons change sign among the vertices, 0 counting as positive; (batch, *shape) bool."""
         return (self.low < 0) & (self.high >= 0)
+
+    def n_crossings(self) -> Tensor:
+        """How many neurons of each neighbourhood cross, (batch,) int64."""
+        low, high = (end.reshape(len(end), -1) for end in (self.low, self.high))
+        if not compiled_for(low):
+            return ((low < 0) & (high >= 0)).sum(dim=1)
+        count = torch.empty(len(low), dtype=torch.int64)
+        count_crossings(low.contiguous().numpy(), high.contiguous().numpy(), count.numpy())
+        return count
 
 
 @torch.inference_mode()
