@@ -23,7 +23,8 @@ def without_tf32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    cuda: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
     places: tuple[Any, ...] = (cuda, cudnn)
     name: str = "allow_tf32"  # torch before 2.9
     plain: Any = False
